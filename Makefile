@@ -1,0 +1,62 @@
+# Every target installs what it needs first. `make test` is all of lint, unit, interop and molecule.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+
+VENV := .venv/bin
+# Ansible, Molecule and the linters call one another by name.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+unexport PYTHONPATH
+
+# One scenario, or all of them.
+SCENARIO ?=
+SCENARIOS := $(if $(SCENARIO),$(SCENARIO),$(notdir $(patsubst %/molecule.yml,%,$(wildcard extensions/molecule/*/molecule.yml))))
+
+.PHONY: help setup lint unit interop molecule test bench demo demo-down clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Debian packages and .venv
+	@tests/requirements/install
+
+demo: setup ## raise a lab, run playbooks/site.yml on it, show what works; the lab stays up
+	@$(VENV)/python demo/demo.py up
+
+demo-down: ## end the demo's lab
+	@$(VENV)/python demo/demo.py down
+
+lint: setup ## ruff, mypy, yamllint, ansible-lint, ansible-test sanity
+	@echo '==> ruff'
+	ruff check .
+	ruff format --check .
+	echo '==> mypy'
+	mypy
+	echo '==> yamllint'
+	yamllint --strict .
+	echo '==> ansible-lint'
+	ansible-lint --offline --profile production
+	echo '==> ansible-test sanity'
+	tests/sanity/run
+
+unit: setup ## unit and property tests
+	@pytest tests/unit
+
+interop: setup ## against wireguard-go and `wg`, in network namespaces
+	@pytest tests/interop
+
+molecule: setup ## the scenarios on lab hosts; SCENARIO=name for one
+	@for scenario in $(SCENARIOS); do
+		echo "==> molecule: $$scenario"
+		(cd extensions && molecule test --scenario-name "$$scenario")
+	done
+
+test: lint unit interop molecule ## all of it
+
+bench: setup ## measure, side by side with the peers; writes build/bench.json
+	@$(VENV)/python benchmarks/run.py
+
+clean: ## what the build made; the lab's cached root file systems stay
+	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
