@@ -1,0 +1,196 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the parts of the core tell each other.
+
+The control half (handshakes, timers) and the two data halves (outbound, inbound) may live in different processes, so
+they share no state: they exchange these values. All are frozen, small and picklable. A peer is named by its
+32-byte public key. Byte counts are those of whole WireGuard datagrams, as in `wg show`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Union
+
+from .errors import DropReason
+from .keypair import Keypair
+
+Endpoint = tuple[str, int]
+"""Address and port. IPv4-mapped IPv6 addresses are given as IPv4; only link-local ones carry a scope."""
+
+
+# --- from the data halves to the control half
+
+
+@dataclass(frozen=True)
+class HandshakeNeeded:
+    """Outbound holds packets for the peer and has no keypair it may use."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True)
+class DataSent:
+    """Outbound sent a batch of packets with data in them. keypair_index is the keypair's local index."""
+
+    peer: bytes
+    packets: int
+    bytes: int
+    keypair_index: int
+
+
+@dataclass(frozen=True)
+class KeepaliveSent:
+    """Outbound sent an empty packet."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True)
+class DataReceived:
+    """Inbound authenticated packets with data in them, on the keypair of local_index.
+
+    The first packet on a keypair must be reported at once, as it lets the responder send; later ones may be summed up
+    for a short while. The endpoint is the source of the newest of them.
+    """
+
+    peer: bytes
+    packets: int
+    bytes: int
+    local_index: int
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True)
+class KeepaliveReceived:
+    """Inbound authenticated an empty packet, on the keypair of local_index."""
+
+    peer: bytes
+    local_index: int
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True)
+class HandshakeReceived:
+    """A datagram of message type 1, 2 or 3, not looked at any further."""
+
+    datagram: bytes
+    source: Endpoint
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A data half dropped this many packets for this reason."""
+
+    reason: DropReason
+    count: int
+
+
+Event = Union[
+    HandshakeNeeded, DataSent, KeepaliveSent, DataReceived, KeepaliveReceived, HandshakeReceived, Dropped
+]
+
+
+# --- from the control half to the data halves and the shell
+
+
+@dataclass(frozen=True)
+class SendDatagram:
+    """For the socket: send these bytes as they are."""
+
+    datagram: bytes
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True)
+class InstallKeypair:
+    """For inbound: packets may arrive on this keypair."""
+
+    peer: bytes
+    keypair: Keypair
+
+
+@dataclass(frozen=True)
+class UseKeypair:
+    """For outbound: send with this keypair from now on, staged packets first."""
+
+    peer: bytes
+    keypair: Keypair
+
+
+@dataclass(frozen=True)
+class RemoveKeypair:
+    """For both data halves: forget the keypair of this local index."""
+
+    peer: bytes
+    local_index: int
+
+
+@dataclass(frozen=True)
+class SetEndpoint:
+    """For outbound: send to this endpoint from now on."""
+
+    peer: bytes
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True)
+class SendKeepalive:
+    """For outbound: send what is staged or, when nothing is, one empty packet."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True)
+class DropStaged:
+    """For outbound: drop the packets staged for the peer, and count them under this reason."""
+
+    peer: bytes
+    reason: DropReason
+
+
+@dataclass(frozen=True)
+class HandshakeCompleted:
+    """For the log: a session with the peer is up. `at` is wall-clock time, in seconds since the epoch."""
+
+    peer: bytes
+    at: float
+
+
+@dataclass(frozen=True)
+class HandshakeGaveUp:
+    """For the log: the peer did not answer for REKEY_ATTEMPT_TIME."""
+
+    peer: bytes
+
+
+Command = Union[
+    SendDatagram,
+    InstallKeypair,
+    UseKeypair,
+    RemoveKeypair,
+    SetEndpoint,
+    SendKeepalive,
+    DropStaged,
+    HandshakeCompleted,
+    HandshakeGaveUp,
+]
+
+
+# --- configuration
+
+
+@dataclass(frozen=True)
+class PeerConfig:
+    """What is configured of a peer. allowed_ips are prefixes in text; persistent_keepalive is in seconds, 0 = off.
+
+    A preshared key of 32 zero bytes is the same as none (whitepaper section 5.2).
+    """
+
+    public_key: bytes
+    allowed_ips: tuple[str, ...] = ()
+    endpoint: Union[Endpoint, None] = None
+    persistent_keepalive: int = 0
+    preshared_key: bytes = field(default=bytes(32), repr=False)
