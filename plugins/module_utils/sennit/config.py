@@ -1,0 +1,157 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's own configuration: /etc/sennit/agent.json.
+
+It says only what the netmap cannot: which network this host belongs to, the key that signs its netmap, and the
+numbers the agent takes on this host (interface, port, mark, table, rule priority). Which node this host is follows
+from its public key in the netmap.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Callable
+
+DEFAULT_PATH = "/etc/sennit/agent.json"
+MAX_CONFIG_BYTES = 64 * 1024
+
+_NETWORK = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+# What the kernel takes for a link name (dev_valid_name): no slash, no colon, no white space, fewer than 16 bytes.
+_INTERFACE = re.compile(r"(?!\.{1,2}\Z)[^/:\s\0]{1,15}\Z", re.ASCII)
+_RESERVED_TABLES = {253: "default", 254: "main", 255: "local"}
+
+
+class ConfigError(Exception):
+    """agent.json cannot be used; the message names the file, the key and the value."""
+
+
+def _is_network(value: Any) -> str:
+    if isinstance(value, str) and _NETWORK.match(value):
+        return ""
+    return "a network's name: lower-case letters, digits and hyphens, at most 63"
+
+
+def _is_key(value: Any) -> str:
+    if isinstance(value, str):
+        try:
+            if len(base64.b64decode(value, validate=True)) == 32:
+                return ""
+        except (ValueError, binascii.Error):
+            pass
+    return "an Ed25519 public key: base64 of 32 bytes"
+
+
+def _is_interface(value: Any) -> str:
+    if isinstance(value, str) and _INTERFACE.match(value):
+        return ""
+    return "an interface's name: 1 to 15 characters without slash, colon or white space"
+
+
+def _is_directory(value: Any) -> str:
+    if isinstance(value, str) and value.startswith("/") and "\0" not in value:
+        return ""
+    return "an absolute path"
+
+
+def _is_integer(low: int, high: int) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return ""
+        return f"an integer from {low} to {high}"
+
+    return check
+
+
+def _is_table(value: Any) -> str:
+    problem = _is_integer(1, 2**32 - 1)(value)
+    if not problem and value in _RESERVED_TABLES:
+        return f"a routing table of the agent's own; {value} is the system's table {_RESERVED_TABLES[value]}"
+    return problem
+
+
+# Each check gives "" for a good value, or what the value ought to be.
+_CHECKS: Mapping[str, Callable[[Any], str]] = {
+    "network": _is_network,
+    "signing_key": _is_key,
+    "interface": _is_interface,
+    "listen_port": _is_integer(0, 65535),
+    # 1280 is the least that IPv6 runs on (RFC 8200, section 5).
+    "mtu": _is_integer(1280, 65535),
+    "fwmark": _is_integer(1, 2**32 - 1),
+    "table": _is_table,
+    # Before the rule of the main table (32766), after that of the local table (0).
+    "rule_priority": _is_integer(1, 32765),
+    "state_dir": _is_directory,
+    "runtime_dir": _is_directory,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One agent's configuration, checked.
+
+    ``network`` and ``signing_key`` (base64 of the Ed25519 public key) have no default; ``listen_port`` 0 lets the
+    kernel choose; ``mtu`` is in bytes, of the tunnel's interface.
+    """
+
+    network: str
+    signing_key: str
+    interface: str = "sennit0"
+    listen_port: int = 51820
+    mtu: int = 1420
+    fwmark: int = 21472
+    table: int = 21472
+    rule_priority: int = 5200
+    state_dir: str = "/var/lib/sennit"
+    runtime_dir: str = "/run/sennit"
+
+    @property
+    def private_key_path(self) -> str:
+        return self.state_dir + "/private.key"
+
+    @property
+    def netmap_path(self) -> str:
+        return self.state_dir + "/netmap"
+
+    @property
+    def socket_path(self) -> str:
+        return self.runtime_dir + "/control.sock"
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str = "configuration") -> Config:
+        """Check ``values``; raises ConfigError, which names ``source``, the key and the value."""
+        for key, value in values.items():
+            check = _CHECKS.get(key)
+            if check is None:
+                raise ConfigError(f"{source}: {key}: no such key; there are {', '.join(_CHECKS)}")
+            wanted = check(value)
+            if wanted:
+                raise ConfigError(f"{source}: {key}: {json.dumps(value)} is not {wanted}")
+        for field in dataclasses.fields(cls):
+            if field.default is dataclasses.MISSING and field.name not in values:
+                raise ConfigError(f"{source}: {field.name}: missing")
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: str) -> Config:
+        """Read and check the file; raises ConfigError."""
+        try:
+            with open(path, "rb") as file:
+                text = file.read(MAX_CONFIG_BYTES + 1)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        if len(text) > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: longer than {MAX_CONFIG_BYTES} bytes")
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: not a JSON object")
+        return cls.from_mapping(values, path)
