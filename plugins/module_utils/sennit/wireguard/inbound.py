@@ -1,0 +1,228 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The receiving half of the data path: datagrams in, inner packets out (whitepaper section 5.4.6).
+
+No I/O and no clock. The unit is a batch: the datagrams of a call come from one source, as the kernel's GRO gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Optional
+
+from .aead import Aead, AuthenticationError, Buffer, new_aead
+from .allowed_ips import AllowedIPs
+from .constants import (
+    COOKIE_REPLY_LENGTH,
+    HANDSHAKE_QUEUE_CAPACITY,
+    INITIATION_LENGTH,
+    REJECT_AFTER_MESSAGES,
+    REJECT_AFTER_TIME,
+    RESPONSE_LENGTH,
+    TRANSPORT_HEADER_LENGTH,
+    TRANSPORT_OVERHEAD,
+    TYPE_COOKIE_REPLY,
+    TYPE_INITIATION,
+    TYPE_RESPONSE,
+    TYPE_TRANSPORT,
+)
+from .errors import DropReason
+from .events import DataReceived, Dropped, Endpoint, Event, HandshakeReceived, KeepaliveReceived
+from .keypair import Keypair
+from .replay import ReplayWindow
+
+_HEADER = Struct("<IIQ")  # type and three zero bytes, our index, the counter
+_TYPE = Struct("<I")
+_NONCE = Struct("<4xQ")
+_HANDSHAKE_LENGTHS = {
+    TYPE_INITIATION: INITIATION_LENGTH,
+    TYPE_RESPONSE: RESPONSE_LENGTH,
+    TYPE_COOKIE_REPLY: COOKIE_REPLY_LENGTH,
+}
+
+
+class _Session:
+    """The receiving side of one keypair, and what arrived on it since the last report."""
+
+    __slots__ = (
+        "aead",
+        "bytes",
+        "endpoint",
+        "expires_at",
+        "keepalive",
+        "local_index",
+        "packets",
+        "peer",
+        "used",
+        "window",
+    )
+
+    def __init__(self, peer: bytes, keypair: Keypair) -> None:
+        self.peer = peer
+        self.aead: Aead = new_aead(keypair.receive_key)
+        self.local_index = keypair.local_index
+        self.expires_at = keypair.created_at + REJECT_AFTER_TIME
+        self.window = ReplayWindow()
+        self.used = False
+        self.packets = 0
+        self.bytes = 0
+        self.keepalive = False
+        self.endpoint: Endpoint = ("", 0)
+
+
+class Inbound:
+    """Finds the keypair by index, opens the packet, and lets through what the peer may send.
+
+    `urgent` is true while an event waits that must not be held back to be summed up with later ones.
+    """
+
+    def __init__(self) -> None:
+        self.urgent = False
+        self._allowed_ips = AllowedIPs()
+        self._peers: dict[bytes, dict[int, _Session]] = {}
+        self._sessions: dict[int, _Session] = {}
+        self._source: tuple[bytes, Optional[bytes]] = (b"", None)  # the last inner source and its owner
+        self._active: dict[int, _Session] = {}
+        self._handshakes: list[HandshakeReceived] = []
+        self._dropped: dict[DropReason, int] = {}
+
+    # --- configuration and commands
+
+    def set_peer(self, public_key: bytes, allowed_ips: Sequence[str]) -> None:
+        """Add the peer, or give it other allowed IPs; its sessions stay. Raises ValueError for a malformed prefix."""
+        self._peers.setdefault(public_key, {})
+        self._allowed_ips.remove_peer(public_key)
+        for prefix in allowed_ips:
+            self._allowed_ips.insert(prefix, public_key)
+        self._source = (b"", None)
+
+    def remove_peer(self, public_key: bytes) -> None:
+        for index in self._peers.pop(public_key, {}):
+            self._sessions.pop(index, None)
+        self._allowed_ips.remove_peer(public_key)
+        self._source = (b"", None)
+
+    def install_keypair(self, public_key: bytes, keypair: Keypair) -> None:
+        """Packets may arrive on this keypair from now on, besides those installed before."""
+        sessions = self._peers.get(public_key)
+        if sessions is not None:
+            sessions[keypair.local_index] = self._sessions[keypair.local_index] = _Session(public_key, keypair)
+
+    def remove_keypair(self, local_index: int) -> None:
+        session = self._sessions.pop(local_index, None)
+        if session is not None:
+            del self._peers[session.peer][local_index]
+
+    # --- packets
+
+    # One loop on purpose: a call a step would cost more than the steps.
+    def receive(self, datagrams: Sequence[Buffer], source: Endpoint, now: float) -> list[bytes]:  # noqa: C901
+        """Take datagrams from one source; return the inner IP packets, in order, without their padding.
+
+        What is refused is counted by reason. Handshake messages become events.
+        """
+        packets: list[bytes] = []
+        unpack, pack_nonce, sessions = _HEADER.unpack_from, _NONCE.pack, self._sessions
+        session: Optional[_Session] = None
+        for datagram in datagrams:
+            if len(datagram) < TRANSPORT_OVERHEAD:
+                self._drop(DropReason.WRONG_LENGTH)
+                continue
+            kind, index, counter = unpack(datagram)
+            if kind != TYPE_TRANSPORT:
+                self._handshake(kind, datagram, source)
+                continue
+            if session is None or session.local_index != index:
+                session = sessions.get(index)
+                if session is None:
+                    self._drop(DropReason.UNKNOWN_INDEX)
+                    continue
+            if now >= session.expires_at:
+                self._drop(DropReason.EXPIRED_KEYPAIR)
+                continue
+            if counter >= REJECT_AFTER_MESSAGES:
+                self._drop(DropReason.COUNTER_LIMIT)
+                continue
+            try:
+                packet = session.aead.decrypt(pack_nonce(counter), datagram[TRANSPORT_HEADER_LENGTH:], None)
+            except AuthenticationError:
+                self._drop(DropReason.DATA_AUTHENTICATION)
+                continue
+            if not session.window.accept(counter):
+                self._drop(DropReason.REPLAYED_COUNTER)
+                continue
+            # Authenticated: the peer is there, whatever the packet holds.
+            if not session.used:
+                session.used = self.urgent = True
+            self._active[index] = session
+            session.endpoint = source
+            if not packet:
+                session.keepalive = self.urgent = True
+                continue
+            session.packets += 1
+            session.bytes += len(datagram)
+            inner = self._inner(packet, session.peer)
+            if inner is not None:
+                packets.append(inner)
+        return packets
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call, summed up by keypair."""
+        events: list[Event] = list(self._handshakes)
+        for index, session in self._active.items():
+            if session.packets:
+                events.append(DataReceived(session.peer, session.packets, session.bytes, index, session.endpoint))
+                session.packets = session.bytes = 0
+            if session.keepalive:
+                events.append(KeepaliveReceived(session.peer, index, session.endpoint))
+                session.keepalive = False
+        events += [Dropped(reason, count) for reason, count in self._dropped.items()]
+        self._handshakes.clear()
+        self._active.clear()
+        self._dropped.clear()
+        self.urgent = False
+        return events
+
+    def _inner(self, packet: bytes, peer: bytes) -> Optional[bytes]:
+        """The IP packet without padding, or None if it is malformed or the peer may not send from its source."""
+        version = packet[0] >> 4
+        if version == 4 and len(packet) >= 20:
+            length = packet[2] << 8 | packet[3]
+            source = packet[12:16]
+            shortest = 20
+        elif version == 6 and len(packet) >= 40:
+            length = (packet[4] << 8 | packet[5]) + 40
+            source = packet[8:24]
+            shortest = 40
+        else:
+            self._drop(DropReason.MALFORMED_INNER_PACKET)
+            return None
+        if not shortest <= length <= len(packet):
+            self._drop(DropReason.MALFORMED_INNER_PACKET)
+            return None
+        known, owner = self._source
+        if source != known:
+            owner = self._allowed_ips.lookup(source)
+            self._source = (source, owner)
+        if owner != peer:
+            self._drop(DropReason.SOURCE_NOT_ALLOWED)
+            return None
+        return packet if length == len(packet) else packet[:length]
+
+    def _handshake(self, kind: int, datagram: Buffer, source: Endpoint) -> None:
+        length = _HANDSHAKE_LENGTHS.get(kind)
+        if length is None:
+            self._drop(DropReason.UNKNOWN_TYPE)
+        elif len(datagram) != length:
+            self._drop(DropReason.WRONG_LENGTH)
+        elif len(self._handshakes) >= HANDSHAKE_QUEUE_CAPACITY:
+            self._drop(DropReason.HANDSHAKE_QUEUE_FULL)
+        else:
+            self._handshakes.append(HandshakeReceived(bytes(datagram), source))
+            self.urgent = True
+
+    def _drop(self, reason: DropReason, count: int = 1) -> None:
+        self._dropped[reason] = self._dropped.get(reason, 0) + count

@@ -1,0 +1,223 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The sending half of the data path: inner packets in, sealed datagrams out (whitepaper section 5.4.6).
+
+No I/O and no clock. The unit is a batch: all packets of a call have one destination, and what comes out for a peer goes
+to one endpoint, so that the caller can hand it to the kernel at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from struct import Struct
+from typing import Optional
+
+from .aead import Aead, Buffer, new_aead
+from .allowed_ips import AllowedIPs
+from .constants import (
+    PADDING_MULTIPLE,
+    REJECT_AFTER_MESSAGES,
+    REJECT_AFTER_TIME,
+    STAGED_PACKETS,
+    TRANSPORT_OVERHEAD,
+    TYPE_TRANSPORT,
+)
+from .errors import DropReason
+from .events import DataSent, Dropped, Endpoint, Event, HandshakeNeeded, KeepaliveSent
+from .keypair import Keypair
+
+Batch = tuple[Endpoint, list[bytes]]
+"""Datagrams in the order of their counters, all for one endpoint."""
+
+_HEADER = Struct("<IIQ")  # type and three zero bytes, the receiver's index, the counter (section 5.4.6)
+_NONCE_PREFIX = bytes(4)
+_PADDING = bytes(PADDING_MULTIPLE)
+_ADDRESSES = {4: slice(16, 20), 6: slice(24, 40)}  # of the destination, by IP version
+
+
+class _Session:
+    """The sending side of one keypair."""
+
+    __slots__ = ("aead", "counter", "expires_at", "local_index", "remote_index")
+
+    def __init__(self, keypair: Keypair) -> None:
+        self.aead: Aead = new_aead(keypair.send_key)
+        self.counter = 0
+        self.expires_at = keypair.created_at + REJECT_AFTER_TIME
+        self.local_index = keypair.local_index
+        self.remote_index = keypair.remote_index
+
+
+class _Peer:
+    __slots__ = ("endpoint", "public_key", "session", "staged")
+
+    def __init__(self, public_key: bytes) -> None:
+        self.public_key = public_key
+        self.endpoint: Optional[Endpoint] = None
+        self.session: Optional[_Session] = None
+        self.staged: deque[bytes] = deque()
+
+
+class Outbound:
+    """Routes packets by allowed IPs, seals them, and stages them while a peer has no keypair.
+
+    mtu is the tunnel's: padding never makes a packet longer than that.
+    `urgent` is true while an event waits that must not be held back to be summed up with later ones.
+    """
+
+    def __init__(self, mtu: int) -> None:
+        self.urgent = False
+        self._mtu = mtu
+        self._allowed_ips = AllowedIPs()
+        self._peers: dict[bytes, _Peer] = {}
+        self._route: tuple[Optional[bytes], Optional[_Peer]] = (None, None)  # the last destination's
+        self._needed: dict[bytes, None] = {}
+        self._keepalives: dict[bytes, None] = {}
+        self._sent: dict[tuple[bytes, int], list[int]] = {}
+        self._dropped: dict[DropReason, int] = {}
+
+    # --- configuration and commands
+
+    def set_peer(self, public_key: bytes, allowed_ips: Sequence[str]) -> None:
+        """Add the peer, or give it other allowed IPs; its session stays. Raises ValueError for a malformed prefix."""
+        self._peers.setdefault(public_key, _Peer(public_key))
+        self._allowed_ips.remove_peer(public_key)
+        for prefix in allowed_ips:
+            self._allowed_ips.insert(prefix, public_key)
+        self._route = (None, None)
+
+    def remove_peer(self, public_key: bytes) -> None:
+        peer = self._peers.pop(public_key, None)
+        if peer is None:
+            return
+        self._allowed_ips.remove_peer(public_key)
+        self._route = (None, None)
+        self._drop_staged(peer, DropReason.PEER_REMOVED)
+
+    def set_endpoint(self, public_key: bytes, endpoint: Endpoint) -> None:
+        peer = self._peers.get(public_key)
+        if peer is not None:
+            peer.endpoint = endpoint
+
+    def use_keypair(self, public_key: bytes, keypair: Keypair, now: float) -> list[Batch]:
+        """Send with this keypair from now on; return what was staged, sealed."""
+        peer = self._peers.get(public_key)
+        if peer is None:
+            return []
+        peer.session = _Session(keypair)
+        return self._flush(peer, now)
+
+    def remove_keypair(self, public_key: bytes, local_index: int) -> None:
+        peer = self._peers.get(public_key)
+        if peer is not None and peer.session is not None and peer.session.local_index == local_index:
+            peer.session = None
+
+    def send_keepalive(self, public_key: bytes, now: float) -> list[Batch]:
+        """Send what is staged or, when nothing is, one empty packet (section 6.5)."""
+        peer = self._peers.get(public_key)
+        if peer is None:
+            return []
+        return self._flush(peer, now) if peer.staged else self._seal(peer, (b"",), now)
+
+    def drop_staged(self, public_key: bytes, reason: DropReason) -> None:
+        peer = self._peers.get(public_key)
+        if peer is not None:
+            self._drop_staged(peer, reason)
+
+    # --- packets
+
+    def send(self, packets: Sequence[Buffer], now: float) -> list[Batch]:
+        """Take IP packets with one destination. What cannot be sent now is staged or dropped, and counted."""
+        if not packets:
+            return []
+        first = packets[0]
+        version = first[0] >> 4 if len(first) >= 20 else 0
+        if version not in _ADDRESSES or (version == 6 and len(first) < 40):
+            self._drop(DropReason.MALFORMED_OUTGOING_PACKET, len(packets))
+            return []
+        destination = bytes(first[_ADDRESSES[version]])
+        known, peer = self._route
+        if destination != known:
+            owner = self._allowed_ips.lookup(destination)
+            peer = None if owner is None else self._peers[owner]
+            self._route = (destination, peer)
+        if peer is None:
+            self._drop(DropReason.NO_PEER_FOR_DESTINATION, len(packets))
+            return []
+        return self._seal(peer, packets, now)
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call, summed up by peer and keypair."""
+        events: list[Event] = [HandshakeNeeded(peer) for peer in self._needed]
+        events += [DataSent(peer, packets, size, index) for (peer, index), (packets, size) in self._sent.items()]
+        events += [KeepaliveSent(peer) for peer in self._keepalives]
+        events += [Dropped(reason, count) for reason, count in self._dropped.items()]
+        self._needed.clear()
+        self._sent.clear()
+        self._keepalives.clear()
+        self._dropped.clear()
+        self.urgent = False
+        return events
+
+    def _seal(self, peer: _Peer, packets: Sequence[Buffer], now: float) -> list[Batch]:
+        session, endpoint = peer.session, peer.endpoint
+        if endpoint is None:
+            self._drop(DropReason.NO_ENDPOINT, len(packets))
+            return []
+        if (
+            session is None
+            or now >= session.expires_at
+            or session.counter + len(packets) > REJECT_AFTER_MESSAGES
+        ):
+            peer.session = None
+            self._stage(peer, packets)
+            return []
+        datagrams: list[bytes] = []
+        append, pack, encrypt = datagrams.append, _HEADER.pack, session.aead.encrypt
+        index, counter, mtu = session.remote_index, session.counter, self._mtu
+        size = 0
+        for packet in packets:
+            length = len(packet)
+            padding = min(-length % PADDING_MULTIPLE, mtu - length) if length < mtu else 0
+            padded = b"".join((packet, _PADDING[:padding])) if padding else packet
+            header = pack(TYPE_TRANSPORT, index, counter)
+            append(header + encrypt(_NONCE_PREFIX + header[8:], padded, None))
+            counter += 1
+            size += length + padding
+        session.counter = counter
+        if size:
+            sent = self._sent.setdefault((peer.public_key, session.local_index), [0, 0])
+            sent[0] += len(datagrams)
+            sent[1] += size + TRANSPORT_OVERHEAD * len(datagrams)
+        else:
+            self._keepalives[peer.public_key] = None
+            self.urgent = True
+        return [(endpoint, datagrams)]
+
+    def _flush(self, peer: _Peer, now: float) -> list[Batch]:
+        staged = list(peer.staged)
+        peer.staged.clear()
+        return self._seal(peer, staged, now) if staged else []
+
+    def _stage(self, peer: _Peer, packets: Sequence[Buffer]) -> None:
+        # The first staged packet starts a handshake; those behind it remind the control half, should it have given up.
+        if not peer.staged:
+            self.urgent = True
+        self._needed[peer.public_key] = None
+        peer.staged.extend(bytes(packet) for packet in packets if packet)
+        surplus = len(peer.staged) - STAGED_PACKETS
+        if surplus > 0:
+            for _ in range(surplus):
+                peer.staged.popleft()  # the oldest: whoever sent it has most likely sent it again
+            self._drop(DropReason.STAGED_QUEUE_FULL, surplus)
+
+    def _drop_staged(self, peer: _Peer, reason: DropReason) -> None:
+        if peer.staged:
+            self._drop(reason, len(peer.staged))
+            peer.staged.clear()
+
+    def _drop(self, reason: DropReason, count: int) -> None:
+        self._dropped[reason] = self._dropped.get(reason, 0) + count

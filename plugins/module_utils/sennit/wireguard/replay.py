@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The replay window of a keypair: which counters were seen (whitepaper section 5.4.6, RFC 6479)."""
+
+from __future__ import annotations
+
+from .constants import REJECT_AFTER_MESSAGES, REPLAY_WINDOW
+
+_WORD_BITS = 64
+_WORDS = 128  # 8192 bits: the window, and one word that is being cleared
+
+
+class ReplayWindow:
+    """A ring of words, of which the one that holds the newest counter is the head.
+
+    Moving on clears whole words, so a packet in order costs one test and one store, however far it jumps.
+    """
+
+    __slots__ = ("_newest", "_words")
+
+    def __init__(self) -> None:
+        self._newest = -1
+        self._words = [0] * _WORDS
+
+    def accept(self, counter: int) -> bool:
+        """Whether the counter is new and within the window, and mark it seen. Only for authenticated packets."""
+        newest = self._newest
+        word = counter >> 6
+        if counter > newest:
+            if counter >= REJECT_AFTER_MESSAGES:
+                return False
+            head = newest >> 6
+            if word != head:
+                words = self._words
+                for stale in range(max(head + 1, word - _WORDS + 1), word + 1):
+                    words[stale % _WORDS] = 0
+            self._newest = counter
+        elif newest - counter >= REPLAY_WINDOW:
+            return False
+        bit = 1 << (counter % _WORD_BITS)
+        seen = self._words[word % _WORDS]
+        if seen & bit:
+            return False
+        self._words[word % _WORDS] = seen | bit
+        return True
