@@ -1,0 +1,321 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The network map: frozen values, and the one parser that every map passes.
+
+Format 1, as JSON (the signature is around it, see signing.py)::
+
+    {"format": 1, "version": 7,
+     "network": {"name": "demo", "domain": "demo.internal", "pools": ["100.64.0.0/10", "fd..::/48"]},
+     "allocations": {"alpha": ["100.64.0.1", "fd..::1"]},
+     "nodes": [{"name": "alpha", "kind": "node", "public_key": "<base64>", "addresses": ["100.64.0.1", "fd..::1"],
+                "endpoint": "192.0.2.1:51820", "routes": ["192.168.10.0/24"], "persistent_keepalive": 0}]}
+
+A reader ignores keys that it does not know, so that a newer control node can say more; what an older agent must not
+ignore gets a new format number, which it refuses.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Optional
+
+from .endpoint import check_dns_name, split_endpoint
+
+FORMAT = 1
+MAX_NETMAP_BYTES = 16 * 1024 * 1024
+MAX_VERSION = 2**53 - 1  # JSON readers elsewhere keep integers exact up to here (RFC 8259, section 6)
+
+KIND_NODE = "node"
+KIND_STATIC = "static"
+
+# Why a map is refused: NetmapError.reason, and the error code of the control API.
+TOO_LARGE = "too-large"
+MALFORMED = "malformed"
+UNKNOWN_FORMAT = "unknown-format"
+BAD_SIGNATURE = "bad-signature"
+OTHER_NETWORK = "other-network"
+OLDER = "older"
+NO_SUCH_NODE = "no-such-node"
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?\Z")
+_NETWORK_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+
+
+class NetmapError(Exception):
+    """A map that is refused. `reason` is one of the constants above, the text says what exactly."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Network:
+    """The mesh itself: its name, its DNS domain and the pools that mesh addresses come from."""
+
+    name: str
+    domain: str
+    pools: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One peer of the mesh, as all the others see it.
+
+    public_key: 32 bytes. addresses: host addresses within the pools. endpoint: ``host:port`` or None.
+    routes: prefixes behind this node. persistent_keepalive: seconds at which it keeps its paths to others open; 0 is
+    never.
+    """
+
+    name: str
+    kind: str
+    public_key: bytes
+    addresses: tuple[str, ...]
+    endpoint: Optional[str] = None
+    routes: tuple[str, ...] = ()
+    persistent_keepalive: int = 0
+
+
+@dataclass(frozen=True)
+class Netmap:
+    """The whole network. `allocations` keeps the addresses of every name that was ever a member, the newest first."""
+
+    network: Network
+    version: int
+    nodes: tuple[Node, ...]
+    allocations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Netmap:
+        """The map that these bytes hold. Raises NetmapError, and nothing else, whatever they are."""
+        if len(payload) > MAX_NETMAP_BYTES:
+            raise NetmapError(TOO_LARGE, f"{len(payload)} bytes; the limit is {MAX_NETMAP_BYTES}")
+        try:
+            document = json.loads(
+                payload.decode("utf-8"),
+                object_pairs_hook=_unique_keys,
+                parse_int=_integer,
+                parse_float=_no_number,
+                parse_constant=_no_number,
+            )
+        except RecursionError:
+            raise NetmapError(MALFORMED, "nested too deeply") from None
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both one
+            raise NetmapError(MALFORMED, f"not JSON: {error}") from None
+        return _netmap(document)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: the same content always gives the same bytes."""
+        document = {
+            "format": FORMAT,
+            "version": self.version,
+            "network": {"name": self.network.name, "domain": self.network.domain, "pools": list(self.network.pools)},
+            "allocations": {name: list(addresses) for name, addresses in self.allocations.items()},
+            "nodes": [
+                {
+                    "name": node.name,
+                    "kind": node.kind,
+                    "public_key": encode_key(node.public_key),
+                    "addresses": list(node.addresses),
+                    "endpoint": node.endpoint,
+                    "routes": list(node.routes),
+                    "persistent_keepalive": node.persistent_keepalive,
+                }
+                for node in self.nodes
+            ],
+        }
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def encode_key(key: bytes) -> str:
+    """A key as `wg` writes it: base64, 44 characters."""
+    return base64.b64encode(key).decode("ascii")
+
+
+def decode_key(text: str) -> bytes:
+    """The 32 bytes of a base64 key. Raises ValueError for anything else, the all-zero key (no key at all) included."""
+    try:
+        key = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise ValueError("is not base64") from None
+    if len(key) != 32:
+        raise ValueError(f"is {len(key)} bytes long, a key is 32")
+    if encode_key(key) != text:
+        raise ValueError("is not canonical base64")
+    if not any(key):
+        raise ValueError("is all zero")
+    return key
+
+
+def check_name(name: str) -> str:
+    """A node's name: it becomes a DNS name below the network's domain. Raises ValueError with the reason."""
+    if not _NAME.match(name) or any(not label or len(label) > 63 for label in name.split(".")):
+        raise ValueError("is not a name of letters, digits, '-', '_' and '.', a letter or digit at each end")
+    if name.replace(".", "").isdigit():
+        raise ValueError("is a number or an address, not a name")
+    return name
+
+
+def check_network_name(name: str) -> str:
+    """A network's name: one DNS label, in lower case. Raises ValueError with the reason."""
+    if not _NETWORK_NAME.match(name):
+        raise ValueError("is not one label of lower-case letters, digits and hyphens, at most 63 long")
+    return name
+
+
+def check_domain(domain: str) -> str:
+    """The DNS domain of a network, in lower case and without the final dot. Raises ValueError with the reason."""
+    if check_dns_name(domain) != domain:
+        raise ValueError("is not in lower case or ends in a dot")
+    return domain
+
+
+# --- the parser's parts: each takes what JSON held and returns the typed value, or refuses
+
+
+def _refuse(what: str, why: object) -> NoReturn:
+    raise NetmapError(MALFORMED, f"{what} {why}")
+
+
+def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key is there twice")
+    return result
+
+
+def _integer(text: str) -> int:
+    # int() takes quadratic time on the Pythons that do not limit it.
+    if len(text) > 20:
+        raise ValueError("a number is too long")
+    return int(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text:.20} is no number that a netmap holds")
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        _refuse(what, "is not an object")
+    return value
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        _refuse(what, "is not a list")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        _refuse(what, "is not a string")
+    return value
+
+
+def _number(value: Any, what: str, low: int, high: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        _refuse(what, f"is not a number from {low} to {high}")
+    return value
+
+
+def _netmap(value: Any) -> Netmap:
+    document = _object(value, "the netmap")
+    if _number(document.get("format"), "format", 1, MAX_VERSION) != FORMAT:
+        raise NetmapError(UNKNOWN_FORMAT, f"format {document['format']}; this agent knows format {FORMAT}")
+    network = _network(document.get("network"))
+    pools = tuple(ipaddress.ip_network(pool) for pool in network.pools)
+    nodes = tuple(_node(entry, pools) for entry in _list(document.get("nodes"), "nodes"))
+    for what, values in (
+        ("name", [node.name.lower() for node in nodes]),
+        ("public key", [encode_key(node.public_key) for node in nodes]),
+        ("address", [address for node in nodes for address in node.addresses]),
+        ("route", [route for node in nodes for route in node.routes]),
+    ):
+        if len(set(values)) != len(values):
+            _refuse("nodes:", f"one {what} is there twice")
+    return Netmap(
+        network=network,
+        version=_number(document.get("version"), "version", 1, MAX_VERSION),
+        nodes=nodes,
+        allocations={
+            _name(name): tuple(_address(address, f"allocations of {name}:") for address in _list(addresses, name))
+            for name, addresses in _object(document.get("allocations"), "allocations").items()
+        },
+    )
+
+
+def _network(value: Any) -> Network:
+    document = _object(value, "network")
+    try:
+        name = check_network_name(_text(document.get("name"), "network.name"))
+        domain = check_domain(_text(document.get("domain"), "network.domain"))
+    except ValueError as error:
+        _refuse("network:", error)
+    pools = tuple(_prefix(pool, "network.pools:") for pool in _list(document.get("pools"), "network.pools"))
+    return Network(name=name, domain=domain, pools=pools)
+
+
+def _name(value: Any) -> str:
+    try:
+        return check_name(_text(value, "a node's name"))
+    except ValueError as error:
+        _refuse("a node's name", error)
+
+
+def _node(value: Any, pools: Sequence[Any]) -> Node:
+    document = _object(value, "a node")
+    name = _name(document.get("name"))
+    kind = _text(document.get("kind"), f"{name}: kind")
+    if kind not in (KIND_NODE, KIND_STATIC):
+        _refuse(f"{name}: kind", f"is neither {KIND_NODE} nor {KIND_STATIC}")
+    endpoint = document.get("endpoint")
+    try:
+        public_key = decode_key(_text(document.get("public_key"), f"{name}: public_key"))
+        if endpoint is not None:
+            split_endpoint(_text(endpoint, f"{name}: endpoint"))
+    except ValueError as error:
+        _refuse(f"{name}: public_key or endpoint", error)
+    addresses = tuple(_address(address, name) for address in _list(document.get("addresses"), f"{name}: addresses"))
+    for address in addresses:
+        if not any(ipaddress.ip_address(address) in pool for pool in pools):
+            _refuse(f"{name}: address {address}", "is not in the pools")
+    return Node(
+        name=name,
+        kind=kind,
+        public_key=public_key,
+        addresses=addresses,
+        endpoint=endpoint,
+        routes=tuple(_prefix(route, name) for route in _list(document.get("routes"), f"{name}: routes")),
+        persistent_keepalive=_number(document.get("persistent_keepalive"), f"{name}: persistent_keepalive", 0, 65535),
+    )
+
+
+def _address(value: Any, what: str) -> str:
+    text = _text(value, f"{what} an address")
+    try:
+        canonical = str(ipaddress.ip_address(text))
+    except ValueError:
+        canonical = ""
+    if canonical != text or "%" in text:
+        _refuse(what, f"{text[:60]!r} is not an address in canonical form")
+    return text
+
+
+def _prefix(value: Any, what: str) -> str:
+    text = _text(value, f"{what} a prefix")
+    try:
+        canonical = str(ipaddress.ip_network(text))
+    except ValueError:
+        canonical = ""
+    if canonical != text or "%" in text:
+        _refuse(what, f"{text[:60]!r} is not a prefix in canonical form")
+    return text
