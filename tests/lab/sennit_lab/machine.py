@@ -1,0 +1,311 @@
+"""One host of a lab: what is written into its overlay, and the supervisor that keeps it booted.
+
+The supervisor is a process of its own for every host. It makes the host's network namespace, runs systemd-nspawn in
+it, and does both again when the host reboots, so that a reboot is a real one: only what is on disk comes back. It
+tells its state to whoever connects to its socket, one JSON object a line, the current state first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import cgroup, network
+from .commands import run
+from .errors import LabError
+from .mounts import remove_tree
+from .network import Cable
+from .topology import Host, Topology
+
+BOOTING, READY, STOPPED, FAILED = "booting", "ready", "stopped", "failed"
+
+# systemd-nspawn's exit status when the machine asked for a reboot (with --keep-unit it leaves that to its caller).
+REBOOT = 133
+
+
+@dataclass(frozen=True)
+class State:
+    """What a supervisor tells: how far its machine is, how often it has booted, and its PID 1 as seen from outside."""
+
+    state: str
+    boots: int
+    leader: int | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host of a lab and where its files are."""
+
+    lab: str
+    name: str
+    directory: Path
+
+    @property
+    def namespace(self) -> Path:
+        """The host's network namespace; a new one at every boot, under the same path."""
+        return network.NETNS / network.namespace(self.lab, self.name)
+
+    @property
+    def root(self) -> Path:
+        """The host's file system, an overlay."""
+        return self.directory / "root"
+
+    @property
+    def console(self) -> Path:
+        """What the host wrote to its console, over all boots."""
+        return self.directory / "console.log"
+
+    @property
+    def socket(self) -> Path:
+        """Where the supervisor tells the host's state."""
+        return self.directory / "supervisor.sock"
+
+    @property
+    def plan(self) -> Path:
+        """What the supervisor needs to know: {"lab", "name", "cables"}."""
+        return self.directory / "machine.json"
+
+
+def prepare(machine: Machine, tree: Path, topology: Topology, cables: list[Cable], key: str) -> None:
+    """Mount a host's overlay over the suite's tree and write what makes it this host. `key` is the lab's public key."""
+    host = topology.hosts[machine.name]
+    upper, work = machine.directory / "overlay/upper", machine.directory / "overlay/work"
+    for directory in (upper, work, machine.root):
+        directory.mkdir(parents=True)
+    options = f"lowerdir={tree},upperdir={upper},workdir={work}"
+    run("mount", "-t", "overlay", f"sennit-lab-{machine.lab}", "-o", options, str(machine.root))
+    identity = hashlib.sha256(f"{machine.lab}/{machine.name}".encode()).hexdigest()[:32]
+    files = {
+        "/etc/hostname": f"{host.name}\n",
+        "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n",
+        "/etc/machine-id": f"{identity}\n",
+        "/root/.ssh/authorized_keys": key,
+        **_networkd(topology, host),
+        **host.files,
+    }
+    for path, content in files.items():
+        target = machine.root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content, encoding="utf-8")
+    (machine.root / "root/.ssh").chmod(0o700)
+    if not host.firewalld:
+        run("systemctl", "--root", str(machine.root), "mask", "firewalld.service")
+    if host.services:
+        run("systemctl", "--root", str(machine.root), "enable", *host.services)
+    plan = {"lab": machine.lab, "name": machine.name, "cables": [asdict(cable) for cable in cables]}
+    machine.plan.write_text(json.dumps(plan), encoding="utf-8")
+
+
+def _networkd(topology: Topology, host: Host) -> dict[str, str]:
+    """systemd-networkd's files: static addresses, and the default routes on the interface that leads to the gateway."""
+    gateways = topology.gateways(host)
+    files = {}
+    for interface in host.interfaces:
+        lines = ["[Match]", f"Name={interface.name}", "", "[Network]", "LinkLocalAddressing=ipv6", "IPv6AcceptRA=no"]
+        on_link = [address.network for address in interface.addresses]
+        lines += [f"Gateway={hop}" for hop in gateways if any(hop in prefix for prefix in on_link)]
+        for address in interface.addresses:
+            lines += ["", "[Address]", f"Address={address}"]
+            if isinstance(address, ipaddress.IPv6Interface):
+                # The topology rules duplicates out, so nothing has to wait for their detection.
+                lines += ["DuplicateAddressDetection=none"]
+        files[f"/etc/systemd/network/10-{interface.name}.network"] = "\n".join(lines) + "\n"
+    return files
+
+
+def start(machine: Machine, program: Path) -> subprocess.Popen[bytes]:
+    """Start a host's supervisor; it is up when its socket answers."""
+    with machine.console.open("ab") as console:
+        return subprocess.Popen(
+            [sys.executable, str(program), "supervise", str(machine.directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,  # it outlives this terminal
+        )
+
+
+def forget(machine: Machine) -> None:
+    """Remove what systemd-nspawn, killed, leaves in /run: its lock on the root, and where it would pass mounts on."""
+    nspawn = Path("/run/systemd/nspawn")
+    if machine.root.exists():
+        root = machine.root.stat()
+        (nspawn / f"locks/inode-{root.st_dev}:{root.st_ino}").unlink(missing_ok=True)
+    for path in nspawn.glob(f"*/{machine.lab}-{machine.name}"):
+        remove_tree(path)
+
+
+def connect(machine: Machine) -> socket.socket | None:
+    """A connection to a host's supervisor, or None when there is none."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(str(machine.socket))
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    return connection
+
+
+def states(connection: socket.socket, timeout: float | None = None) -> Iterator[State]:
+    """What a supervisor tells, until it ends. Raises TimeoutError after `timeout` seconds without news."""
+    connection.settimeout(timeout)
+    with connection, connection.makefile("r", encoding="ascii") as lines:
+        for line in lines:
+            yield State(**json.loads(line))
+
+
+def current(machine: Machine) -> State | None:
+    """A host's state now, or None without a supervisor."""
+    connection = connect(machine)
+    return None if connection is None else next(states(connection, timeout=5), None)
+
+
+class Supervisor:
+    """Boots a host, and boots it again whenever it asks for that."""
+
+    def __init__(self, directory: Path) -> None:
+        plan = json.loads((directory / "machine.json").read_text(encoding="utf-8"))
+        self.machine = Machine(plan["lab"], plan["name"], directory)
+        self.cables = [Cable(**cable) for cable in plan["cables"]]
+        self.state = State(BOOTING, 0, None)
+        self.listeners: list[socket.socket] = []
+        self.selector = selectors.DefaultSelector()
+
+    def run(self) -> int:
+        """Run the host until it powers off; returns the supervisor's exit status."""
+        cgroup.enter(self.machine.lab, self.machine.name)
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        server.bind(str(self.machine.socket))
+        server.listen()
+        self.selector.register(server, selectors.EVENT_READ, lambda: self._accept(server))
+        status = REBOOT
+        while status == REBOOT:
+            status = self._boot()
+        self._tell(State(STOPPED if status == 0 else FAILED, self.state.boots, None))
+        return status
+
+    def _boot(self) -> int:
+        """One boot, from an empty network namespace to the end of the machine; returns nspawn's exit status."""
+        self._tell(State(BOOTING, self.state.boots + 1, None))
+        network.add_host(self.machine.lab, self.machine.name, self.cables)
+        notifications = self._listen_for_notifications()
+        nspawn = subprocess.Popen(
+            self._nspawn(),
+            stdin=subprocess.DEVNULL,
+            env={
+                "PATH": os.environ["PATH"],
+                "NOTIFY_SOCKET": str(self._notify_path),
+                # The machine's network namespace is its own, so it may set its sysctls and see its interfaces in /sys.
+                "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+                # Recent systemd refuses the older cgroup layout, which the machine outside may still have.
+                "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+            },
+        )
+        end = os.pidfd_open(nspawn.pid)
+        self.selector.register(end, selectors.EVENT_READ, None)
+        ended = False
+        while not ended:
+            for key, _ in self.selector.select():
+                if key.data is None:
+                    ended = True
+                else:
+                    key.data()
+        self.selector.unregister(end)
+        os.close(end)
+        self.selector.unregister(notifications)
+        notifications.close()
+        return nspawn.wait()
+
+    def _nspawn(self) -> list[str]:
+        return [
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--register=no",  # there may be no systemd outside
+            "--keep-unit",
+            "--settings=no",
+            "--link-journal=no",
+            "--resolv-conf=off",
+            "--console=read-only",
+            "--notify-ready=yes",
+            f"--machine={self.machine.lab}-{self.machine.name}",
+            f"--hostname={self.machine.name}",
+            f"--directory={self.machine.root}",
+            f"--network-namespace-path={self.machine.namespace}",
+            "--capability=CAP_NET_ADMIN",
+            "--bind=/dev/net/tun",
+        ]
+
+    @property
+    def _notify_path(self) -> Path:
+        return self.machine.directory / "notify.sock"
+
+    def _listen_for_notifications(self) -> socket.socket:
+        self._notify_path.unlink(missing_ok=True)
+        notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notifications.bind(str(self._notify_path))
+        self.selector.register(notifications, selectors.EVENT_READ, lambda: self._notified(notifications.recv(4096)))
+        return notifications
+
+    def _notified(self, message: bytes) -> None:
+        """sd_notify's protocol: assignments, one a line."""
+        fields = dict(line.split("=", 1) for line in message.decode().splitlines() if "=" in line)
+        leader = int(fields.get("X_NSPAWN_LEADER_PID", self.state.leader or 0)) or None
+        self._tell(State(READY if fields.get("READY") == "1" else self.state.state, self.state.boots, leader))
+
+    def _accept(self, server: socket.socket) -> None:
+        listener, _ = server.accept()
+        self.listeners.append(listener)
+        self._send(listener)
+
+    def _tell(self, state: State) -> None:
+        if state != self.state:
+            self.state = state
+            for listener in list(self.listeners):
+                self._send(listener)
+
+    def _send(self, listener: socket.socket) -> None:
+        try:
+            listener.send(json.dumps(asdict(self.state)).encode() + b"\n", socket.MSG_DONTWAIT)
+        except OSError:  # it went away, or does not read
+            self.listeners.remove(listener)
+            listener.close()
+
+
+def supervise(directory: Path) -> int:
+    """The supervisor's process; its output goes to the host's console log."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        return Supervisor(directory).run()
+    except LabError as error:
+        print(f"supervisor: {error}", file=sys.stderr, flush=True)
+        return 1
+
+
+def inside(leader: int, command: list[str]) -> list[str]:
+    """The command that runs another inside a machine, with its streams and exit status."""
+    namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    environment = ["env", "-i", path, "HOME=/root", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
+    return ["nsenter", "--target", str(leader), *namespaces, "--root", "--wdns=/root", *environment, *command]
+
+
+def answers_ssh(machine: Machine) -> bool:
+    """Whether the host's sshd greets on its loopback, where Ansible's connections arrive."""
+    command = ["nsenter", f"--net={machine.namespace}", "socat", "-T5", "-", "TCP:127.0.0.1:22"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
+        assert client.stdout is not None
+        greeting: Any = client.stdout.read(4)
+        client.kill()
+    return bool(greeting == b"SSH-")
