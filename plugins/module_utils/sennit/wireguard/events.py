@@ -88,9 +88,7 @@ class Dropped:
     count: int
 
 
-Event = Union[
-    HandshakeNeeded, DataSent, KeepaliveSent, DataReceived, KeepaliveReceived, HandshakeReceived, Dropped
-]
+Event = Union[HandshakeNeeded, DataSent, KeepaliveSent, DataReceived, KeepaliveReceived, HandshakeReceived, Dropped]
 
 
 # --- from the control half to the data halves and the shell

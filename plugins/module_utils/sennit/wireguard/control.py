@@ -1,0 +1,400 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The control half of a WireGuard device: handshakes, keypairs, timers and endpoints of all peers.
+
+Theory of operation. The data halves seal and open packets; they know keypairs and endpoints only as far as they were
+told. They report what happened (events), and Control answers with what is to be done (commands). It does no I/O and
+reads no clock: `now` is monotonic and drives every timer, `wall` is the time of day and goes into timestamps only.
+
+    receive(event)  an event of a data half; a handshake datagram from the socket is one of them
+    advance()       to be called when next_deadline() is over; calling it early does no harm
+    take_commands() what came of it, in the order in which it must be carried out
+
+A session comes about in one of two ways. As initiator we send an initiation, and the response gives us a keypair that
+we may send with at once; an empty packet then tells the responder. As responder we install the keypair to receive with,
+answer, and send with it only after the first packet on it came. Both at once is fine: our own handshake and the peer's
+do not touch each other, and the keypair slots hold both results.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Callable
+
+from . import tai64n
+from .constants import (
+    KEY_LENGTH,
+    REJECT_AFTER_TIME,
+    REKEY_AFTER_MESSAGES,
+    REKEY_AFTER_TIME,
+    REKEY_ATTEMPT_TIME,
+    REKEY_ON_RECEIVE_AFTER,
+    REKEY_TIMEOUT,
+    TRANSPORT_OVERHEAD,
+    TYPE_COOKIE_REPLY,
+    TYPE_INITIATION,
+    TYPE_RESPONSE,
+)
+from .cookie import CookieChecker
+from .errors import DropReason, PacketError
+from .events import (
+    Command,
+    DataReceived,
+    DataSent,
+    Dropped,
+    DropStaged,
+    Endpoint,
+    Event,
+    HandshakeCompleted,
+    HandshakeGaveUp,
+    HandshakeNeeded,
+    HandshakeReceived,
+    InstallKeypair,
+    KeepaliveReceived,
+    KeepaliveSent,
+    PeerConfig,
+    RemoveKeypair,
+    SendDatagram,
+    SendKeepalive,
+    SetEndpoint,
+    UseKeypair,
+)
+from .keypair import Keypair
+from .load import LoadMonitor, RateLimiter
+from .messages import CookieReply, Initiation, Response, message_type
+from .noise import InitiatorHandshake, ResponderHandshake, StaticKeys, TransportKeys
+from .peer import Peer, PeerStatus
+from .timers import DeadlineQueue, Expired
+
+
+class Control:
+    """One device's control half. Nothing that comes from outside makes it raise; what it refuses is in `drops`."""
+
+    def __init__(self, private_key: bytes, *, random: Callable[[int], bytes] = os.urandom) -> None:
+        """random(n) gives n random bytes. Raises ValueError when the private key is not 32 bytes long."""
+        if len(private_key) != KEY_LENGTH:
+            raise ValueError(f"a private key has {KEY_LENGTH} bytes, not {len(private_key)}")
+        self.drops: Counter[DropReason] = Counter()
+        self._static = StaticKeys.of(private_key)
+        self._random = random
+        self._peers: dict[bytes, Peer] = {}
+        self._indices: dict[int, Peer] = {}
+        self._deadlines = DeadlineQueue()
+        self._checker = CookieChecker(self._static.public, random)
+        self._load = LoadMonitor()
+        self._limiter = RateLimiter()
+        self._commands: list[Command] = []
+
+    @property
+    def public_key(self) -> bytes:
+        return self._static.public
+
+    # --- configuration
+
+    def set_peer(self, config: PeerConfig) -> None:
+        """Add a peer, or change it: its session goes on, and its endpoint moves only when the configured one did.
+
+        Raises ValueError for a key of the wrong length or our own key.
+        """
+        if len(config.public_key) != KEY_LENGTH or len(config.preshared_key) != KEY_LENGTH:
+            raise ValueError(f"public and preshared keys have {KEY_LENGTH} bytes")
+        if config.public_key == self._static.public:
+            raise ValueError("a device cannot be its own peer")
+        peer = self._peers.get(config.public_key)
+        if peer is None:
+            peer = self._peers[config.public_key] = Peer(config, self._static, self._random)
+            endpoint_before = None
+        else:
+            endpoint_before = peer.config.endpoint
+            peer.config = config
+        if config.endpoint is not None and config.endpoint != endpoint_before:
+            self._set_endpoint(peer, config.endpoint)
+        if config.persistent_keepalive != peer.timers.persistent_keepalive:
+            peer.timers.persistent_keepalive_configured(config.persistent_keepalive)
+            self._reschedule(peer)
+
+    def remove_peer(self, public_key: bytes) -> None:
+        """Forget a peer and all its keys. Nothing happens if it is not there."""
+        peer = self._peers.pop(public_key, None)
+        if peer is not None:
+            self._forget_handshake(peer)
+            self._remove_keypairs(peer, peer.keypairs.clear())
+            self._deadlines.remove(public_key)
+
+    def status(self) -> dict[bytes, PeerStatus]:
+        """Every peer by its public key."""
+        return {public_key: peer.status() for public_key, peer in self._peers.items()}
+
+    # --- what happens, and what comes of it
+
+    def take_commands(self) -> list[Command]:
+        """What is to be done, in this order. Each command is given once."""
+        commands, self._commands = self._commands, []
+        return commands
+
+    def next_deadline(self) -> float | None:
+        """When advance has to be called; None while no timer is running."""
+        return self._deadlines.next_deadline()
+
+    def handshakes_waiting(self, count: int, now: float) -> None:
+        """Tell how many handshake datagrams wait to be received, so that a flood is answered with cookies only."""
+        self._load.handshakes_waiting(count, now)
+
+    def receive(self, event: Event, now: float, wall: float) -> None:
+        """Take in what a data half reports. Events of a peer that is no longer there are ignored."""
+        if isinstance(event, HandshakeReceived):
+            self._receive_handshake(event.datagram, event.source, now, wall)
+            return
+        if isinstance(event, Dropped):
+            self.drops[event.reason] += event.count
+            return
+        peer = self._peers.get(event.peer)
+        if peer is None:
+            return
+        if isinstance(event, HandshakeNeeded):
+            self._initiate(peer, now, wall)
+        elif isinstance(event, (DataSent, KeepaliveSent)):
+            self._transport_sent(peer, event, now, wall)
+        else:
+            self._transport_received(peer, event, now, wall)
+        self._reschedule(peer)
+
+    def advance(self, now: float, wall: float) -> None:
+        """Do what is due."""
+        for public_key in self._deadlines.take_due(now):
+            peer = self._peers[public_key]
+            for timer in peer.timers.take_expired(now):
+                self._expired(peer, timer, now, wall)
+            self._reschedule(peer)
+
+    # --- transport data
+
+    def _transport_sent(self, peer: Peer, event: DataSent | KeepaliveSent, now: float, wall: float) -> None:
+        keypairs = peer.keypairs
+        if isinstance(event, DataSent):
+            peer.tx_bytes += event.bytes
+            if keypairs.current is not None and keypairs.current.local_index == event.keypair_index:
+                keypairs.sent += event.packets
+            peer.timers.data_sent(now)
+        else:
+            peer.tx_bytes += TRANSPORT_OVERHEAD
+        peer.timers.authenticated_packet_sent(now)
+        current = keypairs.current
+        if current is not None and (
+            keypairs.sent > REKEY_AFTER_MESSAGES or (current.initiator and now - current.created_at >= REKEY_AFTER_TIME)
+        ):
+            self._initiate(peer, now, wall)
+
+    def _transport_received(self, peer: Peer, event: DataReceived | KeepaliveReceived, now: float, wall: float) -> None:
+        self._set_endpoint(peer, event.endpoint)
+        dropped = peer.keypairs.confirmed(event.local_index)
+        if dropped is not None and peer.keypairs.current is not None:
+            self._remove_keypairs(peer, dropped)
+            self._commands.append(UseKeypair(peer.public_key, peer.keypairs.current))
+            self._handshake_complete(peer, wall)
+        current = peer.keypairs.current
+        if (
+            current is not None
+            and current.initiator
+            and not peer.rekeyed_late
+            and now - current.created_at >= REKEY_ON_RECEIVE_AFTER
+        ):
+            peer.rekeyed_late = True
+            self._initiate(peer, now, wall)
+        peer.timers.authenticated_packet_received(now)
+        if isinstance(event, DataReceived):
+            peer.rx_bytes += event.bytes
+            peer.timers.data_received(now)
+        else:
+            peer.rx_bytes += TRANSPORT_OVERHEAD
+
+    # --- handshakes
+
+    def _receive_handshake(self, datagram: bytes, source: Endpoint, now: float, wall: float) -> None:
+        try:
+            kind = message_type(datagram)
+            if kind == TYPE_INITIATION:
+                peer = self._receive_initiation(datagram, source, now)
+            elif kind == TYPE_RESPONSE:
+                peer = self._receive_response(datagram, source, now, wall)
+            elif kind == TYPE_COOKIE_REPLY:
+                peer = self._receive_cookie_reply(datagram, now)
+            else:
+                raise PacketError(DropReason.UNKNOWN_TYPE)
+        except PacketError as error:
+            self.drops[error.reason] += 1
+        else:
+            self._reschedule(peer)
+
+    def _admit(self, datagram: bytes, sender: int, source: Endpoint, now: float) -> None:
+        """Let a handshake message through to the costly part, or raise PacketError, perhaps with a cookie reply."""
+        self._checker.check_mac1(datagram)
+        if not self._load.under_load(now):
+            return
+        if not self._checker.has_valid_mac2(datagram, source, now):
+            self._commands.append(SendDatagram(self._checker.reply(datagram, sender, source, now), source))
+            raise PacketError(DropReason.COOKIE_REQUIRED)
+        if not self._limiter.allow(source[0], now):
+            raise PacketError(DropReason.RATE_LIMITED)
+
+    def _receive_initiation(self, datagram: bytes, source: Endpoint, now: float) -> Peer:
+        initiation = Initiation.parse(datagram)
+        self._admit(datagram, initiation.sender, source, now)
+        handshake = ResponderHandshake(self._static, initiation)
+        peer = self._peers.get(handshake.remote_public)
+        if peer is None:
+            raise PacketError(DropReason.UNKNOWN_PEER)
+        if peer.static_static is None:
+            raise PacketError(DropReason.LOW_ORDER_POINT)
+        peer.admit_initiation(handshake.read_timestamp(peer.static_static), now)
+        local_index = self._free_index()
+        response, keys = handshake.respond(peer.config.preshared_key, self._random(KEY_LENGTH), local_index)
+        self._authenticated(peer, datagram, source, now)
+        keypair = self._derive(peer, keys, local_index, initiation.sender, now, initiator=False)
+        self._remove_keypairs(peer, peer.keypairs.derived_as_responder(keypair))
+        self._send_handshake_message(peer, response.to_bytes(), source, now)
+        return peer
+
+    def _receive_response(self, datagram: bytes, source: Endpoint, now: float, wall: float) -> Peer:
+        response = Response.parse(datagram)
+        self._admit(datagram, response.sender, source, now)
+        peer = self._indices.get(response.receiver)
+        if peer is None or peer.handshake is None or peer.handshake.local_index != response.receiver:
+            raise PacketError(DropReason.UNKNOWN_INDEX)
+        keys = peer.handshake.finish(response, peer.config.preshared_key)
+        peer.handshake = None
+        self._authenticated(peer, datagram, source, now)
+        keypair = self._derive(peer, keys, response.receiver, response.sender, now, initiator=True)
+        self._remove_keypairs(peer, peer.keypairs.derived_as_initiator(keypair))
+        self._commands.append(UseKeypair(peer.public_key, keypair))
+        self._commands.append(SendKeepalive(peer.public_key))
+        self._handshake_complete(peer, wall)
+        return peer
+
+    def _receive_cookie_reply(self, datagram: bytes, now: float) -> Peer:
+        reply = CookieReply.parse(datagram)
+        peer = self._indices.get(reply.receiver)
+        if peer is None:
+            raise PacketError(DropReason.UNKNOWN_INDEX)
+        # The cookie goes into the next try, which the timer brings; answering at once would feed the load.
+        peer.cookies.consume(reply, now)
+        return peer
+
+    def _initiate(self, peer: Peer, now: float, wall: float, *, retry: bool = False) -> None:
+        """Start a handshake, or see to it that one is started as soon as one may be (whitepaper section 6.1)."""
+        if not retry:
+            peer.attempts_since = now
+        if peer.endpoint is None:
+            self._commands.append(DropStaged(peer.public_key, DropReason.NO_ENDPOINT))
+            return
+        if peer.static_static is None:
+            self._commands.append(DropStaged(peer.public_key, DropReason.LOW_ORDER_POINT))
+            return
+        allowed_from = peer.last_handshake_sent + REKEY_TIMEOUT
+        if now < allowed_from:
+            peer.timers.handshake_postponed(allowed_from)
+            return
+        self._forget_handshake(peer)
+        peer.last_timestamp_sent = tai64n.later(wall, peer.last_timestamp_sent)
+        local_index = self._free_index()
+        peer.handshake = InitiatorHandshake(
+            self._static,
+            peer.public_key,
+            peer.static_static,
+            ephemeral_private=self._random(KEY_LENGTH),
+            local_index=local_index,
+            timestamp=peer.last_timestamp_sent,
+        )
+        self._indices[local_index] = peer
+        self._send_handshake_message(peer, peer.handshake.initiation.to_bytes(), peer.endpoint, now)
+        peer.timers.handshake_initiated(now)
+
+    def _send_handshake_message(self, peer: Peer, message: bytes, endpoint: Endpoint, now: float) -> None:
+        datagram = peer.cookies.add_macs(message, now)
+        peer.last_handshake_sent = now
+        peer.tx_bytes += len(datagram)
+        peer.timers.authenticated_packet_sent(now)
+        self._commands.append(SendDatagram(datagram, endpoint))
+
+    def _authenticated(self, peer: Peer, datagram: bytes, source: Endpoint, now: float) -> None:
+        peer.rx_bytes += len(datagram)
+        self._set_endpoint(peer, source)
+        peer.timers.authenticated_packet_received(now)
+
+    def _derive(
+        self, peer: Peer, keys: TransportKeys, local_index: int, remote_index: int, now: float, *, initiator: bool
+    ) -> Keypair:
+        """Make the keypair. It is installed for receiving before anything tells the other side that it exists."""
+        keypair = Keypair(keys.send, keys.receive, local_index, remote_index, now, initiator)
+        self._indices[local_index] = peer
+        self._commands.append(InstallKeypair(peer.public_key, keypair))
+        peer.timers.session_derived(now)
+        return keypair
+
+    def _handshake_complete(self, peer: Peer, wall: float) -> None:
+        peer.timers.handshake_complete()
+        peer.rekeyed_late = False
+        peer.latest_handshake = wall
+        self._commands.append(HandshakeCompleted(peer.public_key, wall))
+
+    # --- timers
+
+    def _expired(self, peer: Peer, timer: Expired, now: float, wall: float) -> None:
+        if timer is Expired.RETRANSMIT_HANDSHAKE:
+            if now - peer.attempts_since >= REKEY_ATTEMPT_TIME:
+                self._give_up(peer, now)
+            else:
+                self._initiate(peer, now, wall, retry=True)
+        elif timer is Expired.NEW_HANDSHAKE:
+            self._initiate(peer, now, wall)
+        elif timer is Expired.ZERO_KEYS:
+            self._forget_handshake(peer)
+            self._remove_keypairs(peer, peer.keypairs.clear())
+            self._commands.append(DropStaged(peer.public_key, DropReason.HANDSHAKE_GAVE_UP))
+        else:
+            if timer is Expired.PERSISTENT_KEEPALIVE:
+                peer.timers.persistent_keepalive_tried(now)
+            self._send_keepalive(peer, now, wall)
+
+    def _send_keepalive(self, peer: Peer, now: float, wall: float) -> None:
+        current = peer.keypairs.current
+        if current is None or now - current.created_at >= REJECT_AFTER_TIME:
+            self._initiate(peer, now, wall)
+        else:
+            self._commands.append(SendKeepalive(peer.public_key))
+
+    def _give_up(self, peer: Peer, now: float) -> None:
+        self._forget_handshake(peer)
+        peer.timers.gave_up(now)
+        self._commands.append(DropStaged(peer.public_key, DropReason.HANDSHAKE_GAVE_UP))
+        self._commands.append(HandshakeGaveUp(peer.public_key))
+
+    # --- bookkeeping
+
+    def _set_endpoint(self, peer: Peer, endpoint: Endpoint) -> None:
+        if endpoint != peer.endpoint:
+            peer.endpoint = endpoint
+            self._commands.append(SetEndpoint(peer.public_key, endpoint))
+
+    def _free_index(self) -> int:
+        """A random index that names nothing yet, so that it tells an observer nothing either."""
+        while True:
+            index = int.from_bytes(self._random(4), "little")
+            if index not in self._indices:
+                return index
+
+    def _forget_handshake(self, peer: Peer) -> None:
+        if peer.handshake is not None:
+            del self._indices[peer.handshake.local_index]
+            peer.handshake = None
+
+    def _remove_keypairs(self, peer: Peer, keypairs: list[Keypair]) -> None:
+        for keypair in keypairs:
+            del self._indices[keypair.local_index]
+            self._commands.append(RemoveKeypair(peer.public_key, keypair.local_index))
+
+    def _reschedule(self, peer: Peer) -> None:
+        self._deadlines.set(peer.public_key, peer.timers.next_deadline())

@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The two MACs at the end of a handshake message, and cookies (whitepaper sections 5.3, 5.4.4, 5.4.7).
+
+mac1 shows that the sender knows whom it talks to; without it nothing is answered. mac2 shows that the sender receives
+what is sent to its source address; it is asked for only under load, by a cookie reply instead of a handshake.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Callable
+
+from .constants import (
+    COOKIE_LATENCY,
+    COOKIE_NONCE_LENGTH,
+    COOKIE_REFRESH_TIME,
+    KEY_LENGTH,
+    LABEL_COOKIE,
+    LABEL_MAC1,
+    MAC_LENGTH,
+)
+from .crypto import hash256, mac, xseal, xunseal
+from .errors import DropReason, PacketError
+from .events import Endpoint
+from .messages import CookieReply
+
+_NO_MAC2 = bytes(MAC_LENGTH)
+
+
+class CookieChecker:
+    """For messages that come in: checks their MACs and makes cookie replies. One a device."""
+
+    def __init__(self, public_key: bytes, random: Callable[[int], bytes]) -> None:
+        self._mac1_key = hash256(LABEL_MAC1, public_key)
+        self._cookie_key = hash256(LABEL_COOKIE, public_key)
+        self._random = random
+        self._secret = b""
+        self._secret_expires = float("-inf")
+
+    def check_mac1(self, datagram: bytes) -> None:
+        """Raises PacketError(INVALID_MAC1)."""
+        covered, given = datagram[: -2 * MAC_LENGTH], datagram[-2 * MAC_LENGTH : -MAC_LENGTH]
+        if not hmac.compare_digest(mac(self._mac1_key, covered), given):
+            raise PacketError(DropReason.INVALID_MAC1)
+
+    def has_valid_mac2(self, datagram: bytes, source: Endpoint, now: float) -> bool:
+        """Whether the sender holds the cookie that we currently give to this source."""
+        if now >= self._secret_expires:
+            return False
+        cookie = mac(self._secret, _source_bytes(source))
+        return hmac.compare_digest(mac(cookie, datagram[:-MAC_LENGTH]), datagram[-MAC_LENGTH:])
+
+    def reply(self, datagram: bytes, sender: int, source: Endpoint, now: float) -> bytes:
+        """The cookie reply to a message with a valid mac1, from that sender index and source."""
+        if now >= self._secret_expires:
+            self._secret = self._random(KEY_LENGTH)
+            self._secret_expires = now + COOKIE_REFRESH_TIME
+        cookie = mac(self._secret, _source_bytes(source))
+        nonce = self._random(COOKIE_NONCE_LENGTH)
+        mac1 = datagram[-2 * MAC_LENGTH : -MAC_LENGTH]
+        return CookieReply(sender, nonce, xseal(self._cookie_key, nonce, cookie, mac1)).to_bytes()
+
+
+class CookieJar:
+    """For messages that go out to one peer: adds their MACs, and keeps the cookie that the peer last gave us."""
+
+    __slots__ = ("_cookie", "_cookie_expires", "_cookie_key", "_last_mac1", "_mac1_key")
+
+    def __init__(self, peer_public_key: bytes) -> None:
+        self._mac1_key = hash256(LABEL_MAC1, peer_public_key)
+        self._cookie_key = hash256(LABEL_COOKIE, peer_public_key)
+        self._cookie = b""
+        self._cookie_expires = float("-inf")
+        self._last_mac1 = b""
+
+    def add_macs(self, message: bytes, now: float) -> bytes:
+        """The whole datagram, from a message without its MACs."""
+        self._last_mac1 = mac(self._mac1_key, message)
+        covered = message + self._last_mac1
+        return covered + (mac(self._cookie, covered) if now < self._cookie_expires else _NO_MAC2)
+
+    def consume(self, reply: CookieReply, now: float) -> None:
+        """Keep the cookie for the next message. One reply is taken for each message sent.
+
+        Raises PacketError(INVALID_COOKIE_REPLY) for one that does not answer our last message.
+        """
+        cookie = None
+        if self._last_mac1:
+            cookie = xunseal(self._cookie_key, reply.nonce, reply.sealed_cookie, self._last_mac1)
+        if cookie is None:
+            raise PacketError(DropReason.INVALID_COOKIE_REPLY)
+        self._last_mac1 = b""
+        self._cookie = cookie
+        self._cookie_expires = now + COOKIE_REFRESH_TIME - COOKIE_LATENCY
+
+
+def _source_bytes(source: Endpoint) -> bytes:
+    """Any encoding will do that tells two sources apart: only we read it."""
+    address, port = source
+    return port.to_bytes(2, "big") + address.encode()
