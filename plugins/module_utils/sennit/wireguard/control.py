@@ -13,9 +13,9 @@ reads no clock: `now` is monotonic and drives every timer, `wall` is the time of
     take_commands() what came of it, in the order in which it must be carried out
 
 A session comes about in one of two ways. As initiator we send an initiation, and the response gives us a keypair that
-we may send with at once; an empty packet then tells the responder. As responder we install the keypair to receive with,
-answer, and send with it only after the first packet on it came. Both at once is fine: our own handshake and the peer's
-do not touch each other, and the keypair slots hold both results.
+we send with at once, an empty packet if there is nothing else, so that the responder knows. As responder we install the
+keypair to receive with, answer, and send with it only after the first packet on it came. Both at once is fine: our own
+handshake and the peer's do not touch each other, and the keypair slots hold both results.
 """
 
 from __future__ import annotations
@@ -270,7 +270,6 @@ class Control:
         keypair = self._derive(peer, keys, response.receiver, response.sender, now, initiator=True)
         self._remove_keypairs(peer, peer.keypairs.derived_as_initiator(keypair))
         self._commands.append(UseKeypair(peer.public_key, keypair))
-        self._commands.append(SendKeepalive(peer.public_key))
         self._handshake_complete(peer, wall)
         return peer
 

@@ -112,7 +112,7 @@ class InstallKeypair:
 
 @dataclass(frozen=True)
 class UseKeypair:
-    """For outbound: send with this keypair from now on, staged packets first."""
+    """For outbound: send with this keypair from now on, staged packets first; as initiator an empty one if none is."""
 
     peer: bytes
     keypair: Keypair

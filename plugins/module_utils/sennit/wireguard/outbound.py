@@ -103,12 +103,15 @@ class Outbound:
             peer.endpoint = endpoint
 
     def use_keypair(self, public_key: bytes, keypair: Keypair, now: float) -> list[Batch]:
-        """Send with this keypair from now on; return what was staged, sealed."""
+        """Send with this keypair from now on; return what was staged, sealed.
+
+        An initiator with nothing staged sends an empty packet: the responder waits for a first one (section 5.1).
+        """
         peer = self._peers.get(public_key)
         if peer is None:
             return []
         peer.session = _Session(keypair)
-        return self._flush(peer, now)
+        return self.send_keepalive(public_key, now) if keypair.initiator else self._flush(peer, now)
 
     def remove_keypair(self, public_key: bytes, local_index: int) -> None:
         peer = self._peers.get(public_key)
