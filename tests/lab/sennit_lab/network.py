@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .commands import ip_batch, run
 from .errors import LabError
-from .topology import Interface, Router, Topology
+from .topology import Host, Interface, Router, Topology
 
 NETNS = Path("/run/netns")
 PREFIX = "sennit-lab"
@@ -43,7 +43,8 @@ def cables(lab: str, topology: Topology) -> dict[str, list[Cable]]:
     """The cables of every router and host, by its name. A MAC address stays the same over reboots and runs."""
     plan: dict[str, list[Cable]] = {}
     number = 0
-    for device in (*topology.routers.values(), *topology.hosts.values()):
+    devices: list[Router | Host] = [*topology.routers.values(), *topology.hosts.values()]
+    for device in devices:
         plan[device.name] = []
         for interface in device.interfaces:
             digest = hashlib.sha256(f"{lab}/{device.name}/{interface.name}".encode()).digest()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import re
 import shutil
 import subprocess
@@ -100,10 +99,8 @@ def tree(suite: str, say: Callable[[str], None]) -> Path:
 
 
 def _recipe(suite: str) -> str:
-    recipe = {"installed": _installed(suite), "offered": _offered(suite), "left out": LEFT_OUT}
-    # How the tree is finished is this file's code, so the code is part of the recipe.
-    recipe["code"] = Path(__file__).read_text(encoding="utf-8")
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+    # Both the packages and how the tree is finished are in this file, so the file is the recipe.
+    return hashlib.sha256(suite.encode() + Path(__file__).read_bytes()).hexdigest()[:12]
 
 
 def _installed(suite: str) -> list[str]:
@@ -176,7 +173,7 @@ def _sources(suite: str) -> list[str]:
     here = release.group(1) if release else "an unknown release"
     # The release, its updates and its security updates; backports and the like are not what a server has.
     wanted = {here: suite, f"{here}-updates": f"{suite}-updates", f"{here}-security": f"{suite}-security"}
-    found = {}
+    found: dict[str, str] = {}
     for line in run("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)").splitlines():
         uri, name, component = line.split(" ")
         if component == "main" and name in wanted:

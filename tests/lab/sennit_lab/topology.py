@@ -26,7 +26,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NoReturn, Union
 
 import yaml
 
@@ -203,7 +203,7 @@ class _Reader:
             self._name(f"{key}.{name}", name, INTERFACE)
             one = self._mapping(f"{key}.{name}", given, {"network", "addresses"})
             network = one.get("network")
-            if network not in self.networks:
+            if not isinstance(network, str) or network not in self.networks:
                 self._fail(f"{key}.{name}.network", network, "no such network in the file")
             addresses = self._list(f"{key}.{name}.addresses", one.get("addresses"))
             found.append(
@@ -254,7 +254,7 @@ class _Reader:
     def _mapping(self, key: str, value: object, known: set[str] | None = None) -> dict[str, Any]:
         if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
             self._fail(key, value, "must be a mapping with text keys")
-        for name in value.keys() - (value.keys() if known is None else known):
+        for name in [] if known is None else sorted(value.keys() - known):
             self._fail(f"{key}.{name}", value[name], f"is not a key here; known are {', '.join(sorted(known or ()))}")
         return value
 
@@ -263,5 +263,5 @@ class _Reader:
             self._fail(key, value, "must be a list")
         return value
 
-    def _fail(self, key: str, value: object, problem: str) -> Any:
+    def _fail(self, key: str, value: object, problem: str) -> NoReturn:
         raise TopologyError(self.path, key, value, problem)
