@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Notices when addresses or policy rules of the host change, so that the agent can look again.
+
+A host moves to another LAN, or a network manager drops the rules that it does not know (systemd-networkd does so when
+it starts). Spoken directly to the kernel (rtnetlink(7)): it has to be resident, and pyroute2 is too large for that.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+
+# linux/rtnetlink.h; bit n-1 stands for group RTNLGRP_ n.
+_RTMGRP_IPV4_IFADDR = 0x10
+_RTMGRP_IPV4_RULE = 0x80
+_RTMGRP_IPV6_IFADDR = 0x100
+_RTMGRP_IPV6_RULE = 1 << 18
+_GROUPS = _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_RULE | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_RULE
+
+_RTM_NEWADDR = 20
+_RTM_DELADDR = 21
+_IFA_ADDRESS = 1
+
+_NLMSGHDR = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interface index
+_RTATTR = struct.Struct("=HH")  # length, type
+
+_Address = tuple[int, int, int, bytes]
+
+
+class Monitor:
+    """A socket to wait on; changed() then says whether what came matters."""
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self.socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self.socket.bind((0, _GROUPS))
+        self._known: set[_Address] = set()
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def changed(self) -> bool:
+        """Read all that is there. True when a rule or an address came or went.
+
+        Every router advertisement announces addresses anew that are known already; those do not count.
+        """
+        changed = False
+        while True:
+            try:
+                data = self.socket.recv(65536)
+            except BlockingIOError:
+                return changed
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # The kernel had more to say than the socket holds.
+                changed = True
+                continue
+            for kind, body in _messages(data):
+                changed |= self._matters(kind, body)
+
+    def _matters(self, kind: int, body: bytes) -> bool:
+        if kind not in (_RTM_NEWADDR, _RTM_DELADDR):
+            return True
+        address = _address(body)
+        known = address in self._known
+        if kind == _RTM_DELADDR:
+            self._known.discard(address)
+            return True
+        self._known.add(address)
+        return not known
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + _NLMSGHDR.size <= len(data):
+        length, kind = _NLMSGHDR.unpack_from(data, offset)[:2]
+        if length < _NLMSGHDR.size:
+            return
+        yield kind, data[offset + _NLMSGHDR.size : offset + length]
+        offset += _aligned(length)
+
+
+def _address(body: bytes) -> _Address:
+    family, length, _flags, _scope, index = _IFADDRMSG.unpack_from(body)
+    offset = _IFADDRMSG.size
+    while offset + _RTATTR.size <= len(body):
+        size, kind = _RTATTR.unpack_from(body, offset)
+        if size < _RTATTR.size:
+            break
+        if kind == _IFA_ADDRESS:
+            return family, length, index, body[offset + _RTATTR.size : offset + size]
+        offset += _aligned(size)
+    return family, length, index, b""
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3
