@@ -32,7 +32,6 @@ else:
     NACL_IMPORT_ERROR = None
 
 _ZERO_KEY = bytes(KEY_LENGTH)
-_NONCE_PREFIX = bytes(4)
 
 
 def public_key_of(private_key: bytes) -> bytes:
@@ -55,15 +54,13 @@ def dh(private_key: bytes, public_key: bytes) -> bytes:
     return secret
 
 
-def seal(key: bytes, counter: int, plaintext: bytes, associated: bytes) -> bytes:
-    """ChaCha20-Poly1305 (RFC 8439) with the counter as nonce: the ciphertext and its 16-byte tag."""
-    nonce = _NONCE_PREFIX + counter.to_bytes(8, "little")
+def seal(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+    """ChaCha20-Poly1305 (RFC 8439) with a nonce of 12 bytes: the ciphertext and its 16-byte tag."""
     return bytes(crypto_aead_chacha20poly1305_ietf_encrypt(plaintext, associated, nonce, key))
 
 
-def unseal(key: bytes, counter: int, ciphertext: bytes, associated: bytes) -> bytes | None:
+def unseal(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes | None:
     """The plaintext of at least 16 bytes of ciphertext and tag, or None when they are not authentic."""
-    nonce = _NONCE_PREFIX + counter.to_bytes(8, "little")
     try:
         return bytes(crypto_aead_chacha20poly1305_ietf_decrypt(ciphertext, associated, nonce, key))
     except CryptoError:

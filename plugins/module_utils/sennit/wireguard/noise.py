@@ -22,6 +22,7 @@ from .messages import Initiation, Response
 
 _INITIAL_CHAINING_KEY = hash256(CONSTRUCTION)
 _INITIAL_HASH = hash256(_INITIAL_CHAINING_KEY, IDENTIFIER)
+_NONCE = bytes(12)
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ class SymmetricState:
         self.mix_hash(mixed)
 
     def encrypt_and_hash(self, plaintext: bytes) -> bytes:
-        sealed = seal(self.key, 0, plaintext, self.hash)
+        sealed = seal(self.key, _NONCE, plaintext, self.hash)
         self.mix_hash(sealed)
         return sealed
 
     def decrypt_and_hash(self, sealed: bytes) -> bytes:
         """Raises PacketError(HANDSHAKE_AUTHENTICATION) when the bytes were not sealed with our key over our hash."""
-        plaintext = unseal(self.key, 0, sealed, self.hash)
+        plaintext = unseal(self.key, _NONCE, sealed, self.hash)
         if plaintext is None:
             raise PacketError(DropReason.HANDSHAKE_AUTHENTICATION)
         self.mix_hash(sealed)
