@@ -1,0 +1,209 @@
+"""The lab itself, on real machines: needs root, and about a minute. One lab is raised, used, broken and taken down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+NAME = "selftest"
+STATE = Path("/run/sennit-lab") / NAME
+TOPOLOGY = """
+networks:
+  internet: [203.0.113.0/24, "2001:db8::/64"]
+  near: [198.51.100.0/27, "2001:db8:1::/64"]
+  far: [198.51.100.32/27, "2001:db8:2::/64"]
+routers:
+  near-router:
+    wan0: {network: internet, addresses: [203.0.113.1, "2001:db8::1"]}
+    lan0: {network: near, addresses: [198.51.100.1, "2001:db8:1::1"]}
+  far-router:
+    wan0: {network: internet, addresses: [203.0.113.2, "2001:db8::2"]}
+    lan0: {network: far, addresses: [198.51.100.33, "2001:db8:2::1"]}
+hosts:
+  wall:
+    interfaces: {eth0: {network: near, addresses: [198.51.100.10, "2001:db8:1::10"]}}
+    gateway: near-router
+  plain:
+    interfaces: {eth0: {network: far, addresses: [198.51.100.42, "2001:db8:2::10"]}}
+    gateway: far-router
+    firewalld: false
+    files: {/etc/marker: hello}
+"""
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
+
+
+def lab(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the lab's own command line on the lab of these tests."""
+    command = [str(HERE / "lab"), "--lab", NAME, *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+
+
+def inside(host: str, command: str) -> str:
+    """The output of a shell command on a host; it must succeed."""
+    done = lab("exec", host, "--", "sh", "-c", command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def links() -> str:
+    """The interfaces in the machine's own network namespace."""
+    return subprocess.run(["ip", "-oneline", "link"], capture_output=True, text=True, check=True).stdout
+
+
+def traces() -> dict[str, list[str]]:
+    """Everything on this machine that belongs to the lab of these tests."""
+    processes = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            groups, command = (directory / "cgroup").read_text(), (directory / "cmdline").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        if command and (f"/sennit-lab/{NAME}/" in groups or f"sennit-lab/{NAME}/".encode() in command):
+            processes.append(f"{directory.name}: {command!r}")
+    return {
+        "processes": processes,
+        "namespaces": [path.name for path in Path("/run/netns").glob(f"sennit-lab.{NAME}.*")],
+        "mounts": [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"-lab/{NAME}" in line],
+        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/sennit-lab/{NAME}")],
+        "files": [str(path) for path in (STATE, STATE.with_suffix(".lock")) if path.exists()],
+        "nspawn": [str(path) for path in Path("/run/systemd/nspawn").glob(f"*/{NAME}-*")],
+    }
+
+
+def supervisors() -> list[int]:
+    """The process IDs of the hosts' supervisors."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        command = (directory / "cmdline").read_bytes().split(b"\0") if (directory / "cmdline").exists() else []
+        if b"supervise" in command and any(f"sennit-lab/{NAME}/".encode() in word for word in command):
+            found.append(int(directory.name))
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def topology(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("topology") / "topology.yml"
+    path.write_text(TOPOLOGY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running(topology: Path) -> Iterator[None]:
+    """A lab that is up; whatever a test leaves of it is gone afterwards, and nothing was seen outside meanwhile."""
+    before = links()
+    done = lab("up", str(topology))
+    assert done.returncode == 0, done.stderr
+    yield
+    assert links() == before
+    assert lab("down").returncode == 0
+    assert not any(traces().values()), traces()
+
+
+def test_exec_passes_streams_and_status_through() -> None:
+    done = lab("exec", "plain", "--", "sh", "-c", "cat; echo problem >&2; exit 7", stdin="question")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "question", "problem\n")
+    done = lab("exec", "near-router", "--", "sh", "-c", "cat; exit 8", stdin="question")
+    assert (done.returncode, done.stdout) == (8, "question")
+    assert lab("exec", "nobody", "--", "true").stderr == f"lab: lab {NAME} has no host or router nobody\n"
+
+
+def test_a_host_is_as_it_was_described() -> None:
+    assert inside("plain", "hostname") == "plain"
+    assert inside("plain", "cat /etc/marker") == "hello"
+    assert inside("plain", "systemctl list-units --failed --plain --no-legend") == ""
+    assert inside("wall", "firewall-cmd --state") == "running"
+    assert inside("plain", "systemctl is-enabled firewalld || true") == "masked"
+    assert inside("wall", "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding").split() == [
+        "0",
+        "0",
+    ]
+    assert inside("wall", "test -c /dev/net/tun && ip tuntap add name tun9 mode tun && ip link delete tun9") == ""
+
+
+@pytest.mark.parametrize("address", ["198.51.100.42", "2001:db8:2::10"])
+def test_hosts_reach_each_other_through_the_routers(address: str) -> None:
+    assert "ttl=62" in inside("wall", f"ping -n -c 1 -W 5 {address}")
+
+
+def test_packages_can_be_installed_without_a_network() -> None:
+    inside("plain", "apt-get update && apt-get install --yes python3-nacl wireguard-tools")
+    assert inside("plain", "python3 -c 'import nacl.bindings' && wg --version")
+
+
+def test_up_again_changes_nothing(topology: Path) -> None:
+    before = supervisors()
+    done = lab("up", str(topology))
+    assert (done.returncode, done.stderr) == (0, f"lab {NAME} is up already\n")
+    assert supervisors() == before != []
+
+
+@pytest.mark.parametrize("how", ["by the lab", "by the host"])
+def test_a_reboot_keeps_what_is_on_disk_and_nothing_else(how: str) -> None:
+    before = inside("wall", "cat /proc/sys/kernel/random/boot_id")
+    inside("wall", "echo kept >/root/kept; ip route add 10.9.9.0/24 dev lo; sysctl -q -w net.ipv4.ip_forward=1")
+    if how == "by the lab":
+        assert lab("reboot", "wall").returncode == 0
+    else:
+        lab("exec", "wall", "--", "systemctl", "reboot")
+        deadline = time.monotonic() + 60
+        while ["wall", "ready"] not in [
+            line.split() for line in lab("list").stdout.splitlines()
+        ] or before in _boot_id():
+            assert time.monotonic() < deadline
+    assert inside("wall", "cat /proc/sys/kernel/random/boot_id") != before
+    assert inside("wall", "cat /root/kept") == "kept"
+    assert inside("wall", "ip route show 10.9.9.0/24") == ""
+    assert inside("wall", "cat /proc/sys/net/ipv4/ip_forward") == "0"
+    assert "ttl=62" in inside("plain", "ping -n -c 1 -W 5 198.51.100.10")
+
+
+def _boot_id() -> str:
+    return lab("exec", "wall", "--", "cat", "/proc/sys/kernel/random/boot_id").stdout
+
+
+def test_a_lab_with_a_dead_host_is_started_again(topology: Path) -> None:
+    assert lab("exec", "plain", "--", "touch", "/root/old").returncode == 0
+    os.kill(supervisors()[0], signal.SIGKILL)
+    done = lab("up", str(topology))
+    assert done.returncode == 0, done.stderr
+    assert len(supervisors()) == 2
+    assert inside("plain", "ls /root") == ""
+
+
+def test_an_up_that_was_killed_can_be_run_again(topology: Path) -> None:
+    assert lab("down").returncode == 0
+    for moment in (STATE / "hosts/wall/root/etc", STATE / "hosts/plain/supervisor.sock"):
+        killed = subprocess.Popen([str(HERE / "lab"), "--lab", NAME, "up", str(topology)], stderr=subprocess.DEVNULL)
+        while not moment.exists():
+            assert killed.poll() is None
+        killed.kill()
+        killed.wait()
+        done = lab("up", str(topology))
+        assert done.returncode == 0, done.stderr
+        assert "ttl=62" in inside("wall", "ping -n -c 1 -W 5 198.51.100.42")
+        assert lab("down").returncode == 0
+        assert not any(traces().values()), traces()
+    assert lab("up", str(topology)).returncode == 0
+
+
+def test_down_ends_what_still_runs_in_the_lab(topology: Path) -> None:
+    command = [str(HERE / "lab"), "--lab", NAME, "exec"]
+    with (
+        subprocess.Popen([*command, "near-router", "--", "sleep", "1000"]) as on_router,
+        subprocess.Popen([*command, "plain", "--", "sleep", "1000"]) as on_host,
+    ):
+        while "sleep" not in inside("plain", "ps -A -o comm="):
+            assert on_host.poll() is None
+        assert lab("down").returncode == 0
+        assert on_router.wait(timeout=5) != 0
+        assert on_host.wait(timeout=5) != 0
+    assert not any(traces().values()), traces()
+    assert lab("up", str(topology)).returncode == 0
