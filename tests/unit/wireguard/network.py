@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sennit.wireguard.constants import TYPE_TRANSPORT
+from sennit.wireguard.cookie import CookieJar
 from sennit.wireguard.device import Device, Output
 from sennit.wireguard.events import Command, Endpoint, PeerConfig
 from sennit.wireguard.peer import PeerStatus
@@ -66,7 +67,10 @@ class Host:
 
     def send(self, other: Host, payload: bytes = b"hello", count: int = 1) -> None:
         """Send data packets from the TUN side."""
-        packets = [ipv4(self.address, other.address, payload)] * count
+        self.send_to(other.address, payload, count)
+
+    def send_to(self, address: str, payload: bytes, count: int = 1) -> None:
+        packets = [ipv4(self.address, address, payload)] * count
         self._take(self.device.send(packets, self.network.now, self.network.wall))
 
     def take(self, data: bytes, source: Endpoint) -> None:
@@ -138,10 +142,14 @@ class Network:
     def deliver(self) -> None:
         """Carry what is under way, and what comes of it, until all is quiet."""
         while self.in_flight:
-            datagram = self.in_flight.popleft()
-            host = self.hosts.get(datagram.destination)
-            if host is not None:
-                host.take(datagram.data, datagram.source)
+            self.deliver_one()
+
+    def deliver_one(self) -> None:
+        """Carry the oldest datagram."""
+        datagram = self.in_flight.popleft()
+        host = self.hosts.get(datagram.destination)
+        if host is not None:
+            host.take(datagram.data, datagram.source)
 
     def take_in_flight(self) -> list[Datagram]:
         """Take what is under way off the network, to do with it what the test likes."""
@@ -181,3 +189,8 @@ class Network:
 
 def is_keepalive(datagram: Datagram) -> bool:
     return datagram.type == TYPE_TRANSPORT and len(datagram.data) == 32
+
+
+def with_mac1(message: bytes, receiver: Host) -> bytes:
+    """A handshake message as anybody can complete it who knows the receiver's public key."""
+    return CookieJar(receiver.public_key).add_macs(message, 0.0)

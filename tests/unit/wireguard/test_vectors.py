@@ -102,7 +102,8 @@ def test_points_of_low_order_are_refused(point: str) -> None:
 
 # --- ChaCha20-Poly1305
 
-SUNSCREEN = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it."
+SUNSCREEN = b"Ladies and Gentlemen of the class of '99: "
+SUNSCREEN += b"If I could offer you only one tip for the future, sunscreen would be it."
 
 
 def test_chacha20_poly1305_rfc8439_section_2_8_2() -> None:
