@@ -30,7 +30,7 @@ def split_endpoint(text: str, default_port: Optional[int] = None) -> tuple[str, 
             raise ValueError("an IPv6 endpoint is written [address]:port")
         port_text = rest[1:]
         bare = literal_address(host)
-        if bare is None or bare.version != 6:
+        if bare is None or ":" not in host:
             raise ValueError("what is between the brackets is not an IPv6 address")
     else:
         host, colon, port_text = text.partition(":")
@@ -41,7 +41,7 @@ def split_endpoint(text: str, default_port: Optional[int] = None) -> tuple[str, 
         bare = literal_address(host)
     if bare is not None:
         host = str(bare)
-        if bare.is_unspecified or bare.is_multicast or bare.is_loopback or host == "255.255.255.255":
+        if bare.is_unspecified or bare.is_multicast or bare.is_loopback or bare.is_link_local or bare.is_reserved:
             raise ValueError("is an address at which no other host can reach this one")
     else:
         host = check_dns_name(host)
@@ -54,13 +54,14 @@ def join_endpoint(host: str, port: int) -> str:
 
 
 def literal_address(text: str) -> Optional[IPAddress]:
-    """The address if `text` is one, written without a scope; else None."""
+    """The address if `text` is one, written without a scope; else None. An IPv4-mapped one is the IPv4 address."""
     if "%" in text or "/" in text:
         return None
     try:
-        return ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def check_dns_name(name: str) -> str:
