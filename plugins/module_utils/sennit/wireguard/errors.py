@@ -36,6 +36,7 @@ class DropReason(str, Enum):
     COUNTER_LIMIT = "counter-limit"
     MALFORMED_INNER_PACKET = "malformed-inner-packet"
     SOURCE_NOT_ALLOWED = "source-not-allowed"
+    WRITE_FAILED = "write-failed"
 
     # Packets of this host on their way out.
     MALFORMED_OUTGOING_PACKET = "malformed-outgoing-packet"

@@ -129,7 +129,7 @@ class Inbound:
         session: Optional[_Session] = None
         for datagram in datagrams:
             if len(datagram) < TRANSPORT_OVERHEAD:
-                self._drop(DropReason.WRONG_LENGTH)
+                self.drop(DropReason.WRONG_LENGTH)
                 continue
             kind, index, counter = unpack(datagram)
             if kind != TYPE_TRANSPORT:
@@ -138,21 +138,21 @@ class Inbound:
             if session is None or session.local_index != index:
                 session = sessions.get(index)
                 if session is None:
-                    self._drop(DropReason.UNKNOWN_INDEX)
+                    self.drop(DropReason.UNKNOWN_INDEX)
                     continue
             if now >= session.expires_at:
-                self._drop(DropReason.EXPIRED_KEYPAIR)
+                self.drop(DropReason.EXPIRED_KEYPAIR)
                 continue
             if counter >= REJECT_AFTER_MESSAGES:
-                self._drop(DropReason.COUNTER_LIMIT)
+                self.drop(DropReason.COUNTER_LIMIT)
                 continue
             try:
                 packet = session.aead.decrypt(pack_nonce(counter), datagram[TRANSPORT_HEADER_LENGTH:], None)
             except AuthenticationError:
-                self._drop(DropReason.DATA_AUTHENTICATION)
+                self.drop(DropReason.DATA_AUTHENTICATION)
                 continue
             if not session.window.accept(counter):
-                self._drop(DropReason.REPLAYED_COUNTER)
+                self.drop(DropReason.REPLAYED_COUNTER)
                 continue
             # Authenticated: the peer is there, whatever the packet holds.
             if not session.used:
@@ -168,6 +168,10 @@ class Inbound:
             if inner is not None:
                 packets.append(inner)
         return packets
+
+    def drop(self, reason: DropReason, count: int = 1) -> None:
+        """Count packets that were dropped, here or by whoever carries the packets further."""
+        self._dropped[reason] = self._dropped.get(reason, 0) + count
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, summed up by keypair."""
@@ -198,31 +202,28 @@ class Inbound:
             source = packet[8:24]
             shortest = 40
         else:
-            self._drop(DropReason.MALFORMED_INNER_PACKET)
+            self.drop(DropReason.MALFORMED_INNER_PACKET)
             return None
         if not shortest <= length <= len(packet):
-            self._drop(DropReason.MALFORMED_INNER_PACKET)
+            self.drop(DropReason.MALFORMED_INNER_PACKET)
             return None
         known, owner = self._source
         if source != known:
             owner = self._allowed_ips.lookup(source)
             self._source = (source, owner)
         if owner != peer:
-            self._drop(DropReason.SOURCE_NOT_ALLOWED)
+            self.drop(DropReason.SOURCE_NOT_ALLOWED)
             return None
         return packet if length == len(packet) else packet[:length]
 
     def _handshake(self, kind: int, datagram: Buffer, source: Endpoint) -> None:
         length = _HANDSHAKE_LENGTHS.get(kind)
         if length is None:
-            self._drop(DropReason.UNKNOWN_TYPE)
+            self.drop(DropReason.UNKNOWN_TYPE)
         elif len(datagram) != length:
-            self._drop(DropReason.WRONG_LENGTH)
+            self.drop(DropReason.WRONG_LENGTH)
         elif len(self._handshakes) >= HANDSHAKE_QUEUE_CAPACITY:
-            self._drop(DropReason.HANDSHAKE_QUEUE_FULL)
+            self.drop(DropReason.HANDSHAKE_QUEUE_FULL)
         else:
             self._handshakes.append(HandshakeReceived(bytes(datagram), source))
             self.urgent = True
-
-    def _drop(self, reason: DropReason, count: int = 1) -> None:
-        self._dropped[reason] = self._dropped.get(reason, 0) + count

@@ -139,7 +139,7 @@ class Outbound:
         first = packets[0]
         version = first[0] >> 4 if len(first) >= 20 else 0
         if version not in _ADDRESSES or (version == 6 and len(first) < 40):
-            self._drop(DropReason.MALFORMED_OUTGOING_PACKET, len(packets))
+            self.drop(DropReason.MALFORMED_OUTGOING_PACKET, len(packets))
             return []
         destination = bytes(first[_ADDRESSES[version]])
         known, peer = self._route
@@ -148,9 +148,13 @@ class Outbound:
             peer = None if owner is None else self._peers[owner]
             self._route = (destination, peer)
         if peer is None:
-            self._drop(DropReason.NO_PEER_FOR_DESTINATION, len(packets))
+            self.drop(DropReason.NO_PEER_FOR_DESTINATION, len(packets))
             return []
         return self._seal(peer, packets, now)
+
+    def drop(self, reason: DropReason, count: int = 1) -> None:
+        """Count packets that were dropped, here or by whoever carries the packets further."""
+        self._dropped[reason] = self._dropped.get(reason, 0) + count
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, summed up by peer and keypair."""
@@ -168,7 +172,7 @@ class Outbound:
     def _seal(self, peer: _Peer, packets: Sequence[Buffer], now: float) -> list[Batch]:
         session, endpoint = peer.session, peer.endpoint
         if endpoint is None:
-            self._drop(DropReason.NO_ENDPOINT, len(packets))
+            self.drop(DropReason.NO_ENDPOINT, len(packets))
             return []
         if (
             session is None
@@ -215,12 +219,9 @@ class Outbound:
         if surplus > 0:
             for _ in range(surplus):
                 peer.staged.popleft()  # the oldest: whoever sent it has most likely sent it again
-            self._drop(DropReason.STAGED_QUEUE_FULL, surplus)
+            self.drop(DropReason.STAGED_QUEUE_FULL, surplus)
 
     def _drop_staged(self, peer: _Peer, reason: DropReason) -> None:
         if peer.staged:
-            self._drop(reason, len(peer.staged))
+            self.drop(reason, len(peer.staged))
             peer.staged.clear()
-
-    def _drop(self, reason: DropReason, count: int) -> None:
-        self._dropped[reason] = self._dropped.get(reason, 0) + count

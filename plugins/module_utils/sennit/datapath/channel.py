@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the control process and a worker talk: lists of Python values over a socket pair.
+
+SOCK_SEQPACKET keeps messages whole and says when the other side is gone. Both ends are forks of one process, so pickle
+carries nothing here that comes from outside.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from typing import Any, Optional
+
+_SO_SNDBUFFORCE = 32
+_BUFFER_BYTES = 4 << 20
+_MAX_MESSAGE = 2 << 20
+
+
+class Channel:
+    """One end. Neither direction ever blocks."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        try:
+            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
+        except PermissionError:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        self.socket = end
+
+    @staticmethod
+    def pair() -> tuple[Channel, Channel]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return Channel(ours), Channel(theirs)
+
+    def send(self, values: list[Any]) -> bool:
+        """Whether there was room for the message. Raises OSError when the other side is gone."""
+        try:
+            self.socket.send(pickle.dumps(values, pickle.HIGHEST_PROTOCOL))
+        except BlockingIOError:
+            return False
+        return True
+
+    def receive(self) -> Optional[list[Any]]:
+        """The next message, or None when there is none. Raises EOFError when the other side is gone."""
+        try:
+            message = self.socket.recv(_MAX_MESSAGE)
+        except BlockingIOError:
+            return None
+        except ConnectionError as error:
+            raise EOFError from error
+        if not message:
+            raise EOFError
+        values: list[Any] = pickle.loads(message)  # noqa: S301 (from our own fork)
+        return values
+
+    def close(self) -> None:
+        self.socket.close()

@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The inbound worker: UDP -> opened packets -> super-packets -> TUN."""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import Any, NoReturn
+
+from ..wireguard.errors import DropReason
+from ..wireguard.events import InstallKeypair, RemoveKeypair
+from ..wireguard.inbound import Inbound
+from .channel import Channel
+from .coalesce import coalesce
+from .tun import Tun
+from .udp import UdpSocket
+from .worker import BUDGET, RemovePeer, Reporter, SetPeer
+
+
+class InboundWorker:
+    """One loop over two descriptors, asleep while neither has anything."""
+
+    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel) -> None:
+        self._tun = tun
+        self._udp = udp
+        self._channel = channel
+        self._inbound = Inbound()
+
+    def run(self) -> NoReturn:
+        """Until the control process is gone (EOFError, or an OSError of the channel)."""
+        poll = select.poll()
+        poll.register(self._udp.socket, select.POLLIN)
+        poll.register(self._channel.socket, select.POLLIN)
+        reporter = Reporter(self._inbound, self._channel)
+        timeout = None
+        while True:
+            ready = {descriptor for descriptor, _events in poll.poll(timeout)}
+            # Commands first: what comes on a new keypair comes after the command that installs it.
+            if self._channel.socket.fileno() in ready:
+                self._obey()
+                reporter.worked()
+            if self._udp.socket.fileno() in ready:
+                self._pump()
+                reporter.worked()
+            timeout = reporter.report()
+
+    def _pump(self) -> None:
+        """Take what waits on the socket, up to the budget, and write it to TUN in as few pieces as possible."""
+        inbound, receive = self._inbound, self._udp.receive
+        now = time.monotonic()
+        packets: list[bytes] = []
+        budget = BUDGET
+        while budget > 0:
+            received = receive()
+            if received is None:
+                break
+            datagrams, source = received
+            budget -= len(datagrams)
+            packets += inbound.receive(datagrams, source, now)
+        write = self._tun.write
+        for frame in coalesce(packets):
+            try:
+                write(frame)
+            except OSError:  # the device is down, or the kernel finds the packet malformed
+                inbound.drop(DropReason.WRITE_FAILED)
+
+    def _obey(self) -> None:
+        while True:
+            commands = self._channel.receive()
+            if commands is None:
+                return
+            for command in commands:
+                self._carry_out(command)
+
+    def _carry_out(self, command: Any) -> None:
+        inbound = self._inbound
+        if isinstance(command, InstallKeypair):
+            inbound.install_keypair(command.peer, command.keypair)
+        elif isinstance(command, RemoveKeypair):
+            inbound.remove_keypair(command.local_index)
+        elif isinstance(command, SetPeer):
+            inbound.set_peer(command.public_key, command.allowed_ips)
+        elif isinstance(command, RemovePeer):
+            inbound.remove_peer(command.public_key)
+        else:
+            raise TypeError(f"not a command for the inbound worker: {command!r}")

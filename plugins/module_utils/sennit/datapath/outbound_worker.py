@@ -1,0 +1,109 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The outbound worker: TUN -> segments -> sealed datagrams -> UDP."""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import Any, NoReturn
+
+from ..wireguard.errors import DropReason, PacketError
+from ..wireguard.events import DropStaged, RemoveKeypair, SendKeepalive, SetEndpoint, UseKeypair
+from ..wireguard.outbound import Batch, Outbound
+from .channel import Channel
+from .segment import segment
+from .tun import Tun
+from .udp import UdpSocket
+from .worker import BUDGET, RemovePeer, Reporter, SetPeer
+
+
+class OutboundWorker:
+    """One loop over two descriptors, asleep while neither has anything."""
+
+    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, mtu: int) -> None:
+        self._tun = tun
+        self._udp = udp
+        self._channel = channel
+        self._outbound = Outbound(mtu)
+
+    def run(self) -> NoReturn:
+        """Until the control process is gone (EOFError, or an OSError of the channel) or the device is (OSError)."""
+        poll = select.poll()
+        poll.register(self._tun.fd, select.POLLIN)
+        poll.register(self._channel.socket, select.POLLIN)
+        reporter = Reporter(self._outbound, self._channel)
+        timeout = None
+        while True:
+            ready = {descriptor for descriptor, _events in poll.poll(timeout)}
+            if self._channel.socket.fileno() in ready:
+                self._obey()
+                reporter.worked()
+            if self._tun.fd in ready:
+                self._pump()
+                reporter.worked()
+            timeout = reporter.report()
+
+    def _pump(self) -> None:
+        """Send what waits on TUN, up to the budget. Single packets that follow each other to one place go together."""
+        outbound, read = self._outbound, self._tun.read
+        now = time.monotonic()
+        budget = BUDGET
+        together: list[bytes] = []
+        place = b""
+        while budget > 0:
+            frame = read()
+            if frame is None:
+                break
+            try:
+                packets = segment(frame)
+            except PacketError as error:
+                outbound.drop(error.reason)
+                continue
+            budget -= len(packets)
+            destination = _destination(packets[0])
+            if destination != place:
+                self._send(outbound.send(together, now))
+                together, place = packets, destination
+            else:
+                together += packets
+        self._send(outbound.send(together, now))
+
+    def _send(self, batches: list[Batch]) -> None:
+        for endpoint, datagrams in batches:
+            failed = self._udp.send(datagrams, endpoint)
+            if failed:
+                self._outbound.drop(DropReason.SEND_FAILED, failed)
+
+    def _obey(self) -> None:
+        while True:
+            commands = self._channel.receive()
+            if commands is None:
+                return
+            for command in commands:
+                self._carry_out(command)
+
+    def _carry_out(self, command: Any) -> None:
+        outbound = self._outbound
+        if isinstance(command, UseKeypair):
+            self._send(outbound.use_keypair(command.peer, command.keypair, time.monotonic()))
+        elif isinstance(command, SendKeepalive):
+            self._send(outbound.send_keepalive(command.peer, time.monotonic()))
+        elif isinstance(command, SetEndpoint):
+            outbound.set_endpoint(command.peer, command.endpoint)
+        elif isinstance(command, RemoveKeypair):
+            outbound.remove_keypair(command.peer, command.local_index)
+        elif isinstance(command, DropStaged):
+            outbound.drop_staged(command.peer, command.reason)
+        elif isinstance(command, SetPeer):
+            outbound.set_peer(command.public_key, command.allowed_ips)
+        elif isinstance(command, RemovePeer):
+            outbound.remove_peer(command.public_key)
+        else:
+            raise TypeError(f"not a command for the outbound worker: {command!r}")
+
+
+def _destination(packet: bytes) -> bytes:
+    return packet[24:40] if packet[:1] >= b"\x60" else packet[16:20]

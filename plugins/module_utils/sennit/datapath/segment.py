@@ -1,0 +1,144 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the kernel left to the device: cutting super-packets into segments and completing checksums.
+
+With TUNSETOFFLOAD a read from TUN gives up to 64 kB of one TCP stream at once. Cutting it here is much cheaper than 45
+reads, and what is cut belongs to one destination: it is the batch the rest of the way out works on.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from struct import Struct
+
+from ..wireguard.errors import DropReason, PacketError
+from .checksum import words_sum
+from .vnet import FLAG_NEEDS_CSUM, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VNET_HEADER
+
+_FIN_PSH = 0x09
+_CWR = 0x80
+_UDP_HEADER = 8
+_VNET = VNET_HEADER.size
+_SHORTEST = {4: 20, 6: 40}  # header bytes by IP version
+
+
+def segment(frame: bytes) -> list[bytes]:
+    """The IP packets in one read from TUN, in order, each complete with its checksums.
+
+    Raises PacketError for a frame that does not hold what its header says.
+    """
+    if len(frame) < _VNET + 20:
+        raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
+    flags, gso_type, _hdr_len, size, start, offset = VNET_HEADER.unpack_from(frame)
+    if gso_type == GSO_NONE:
+        packet = frame[_VNET:]
+        return [_complete(packet, start, offset)] if flags & FLAG_NEEDS_CSUM else [packet]
+    kind = gso_type & ~GSO_ECN
+    version = frame[_VNET] >> 4
+    # The transport header starts where its checksum does. hdr_len is not to be trusted: in a packet that was forwarded
+    # it may be the length of the whole first segment.
+    if not flags & FLAG_NEEDS_CSUM or not size or start < _SHORTEST.get(version, 65536) or start % 2:
+        raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
+    if kind == (GSO_TCPV4 if version == 4 else GSO_TCPV6):
+        return _cut_tcp(frame, version, start, size)
+    if kind == GSO_UDP_L4:
+        return _cut_udp(frame, version, start, size)
+    raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
+
+
+def _complete(packet: bytes, start: int, offset: int) -> bytes:
+    """Finish a checksum whose field holds the sum of the pseudo-header."""
+    field = start + offset
+    if field + 2 > len(packet):
+        raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
+    # 65535 minus the sum is never 0, which UDP would read as "no checksum"; elsewhere 65535 is as good as 0.
+    checksum = 65535 - words_sum(packet[start:])
+    return b"".join((packet[:field], checksum.to_bytes(2, "big"), packet[field + 2 :]))
+
+
+class _Ip:
+    """The IP headers of the segments: the super-packet's, with other lengths and, in IPv4, other identifications."""
+
+    def __init__(self, frame: bytes, version: int, start: int) -> None:
+        head = frame[_VNET : _VNET + start]
+        self._start = start
+        if version == 4:
+            self._identification = int.from_bytes(head[4:6], "big")
+            self._parts = (head[:2], head[6:10], head[12:])
+            self._layout = Struct(f">2sHH4sH{start - 12}s")
+        else:
+            self._identification = -1
+            self._parts = (head[:4], b"", head[6:])
+            self._layout = Struct(f">4sH{start - 6}s")
+        self._sum = words_sum(b"".join(self._parts))
+
+    def header(self, number: int, length: int) -> bytes:
+        """The header of segment `number`, in front of `length` bytes."""
+        head, middle, tail = self._parts
+        if self._identification < 0:
+            return self._layout.pack(head, self._start - 40 + length, tail)
+        total = self._start + length
+        identification = (self._identification + number) & 0xFFFF
+        checksum = 65535 - (self._sum + total + identification) % 65535
+        return self._layout.pack(head, total, identification, middle, checksum, tail)
+
+
+@lru_cache(maxsize=256)
+def _tcp_layout(options: int, payload: int) -> Struct:
+    """ports, sequence number, acknowledgement and data offset, flags, window, checksum, urgent pointer and options."""
+    return Struct(f">4sI5sB2sH{2 + options}s{payload}s")
+
+
+def _cut_tcp(frame: bytes, version: int, start: int, size: int) -> list[bytes]:
+    """Segments as tcp_gso_segment of the kernel makes them: FIN and PSH only on the last one, CWR only on the first."""
+    base, end = _VNET + start, len(frame)
+    if end < base + 20:
+        raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
+    header_length = (frame[base + 12] >> 4) * 4
+    first = base + header_length
+    if header_length < 20 or end <= first:
+        raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
+    ports, acknowledgement, window = frame[base : base + 4], frame[base + 8 : base + 13], frame[base + 14 : base + 16]
+    sequence, flags = int.from_bytes(frame[base + 4 : base + 8], "big"), frame[base + 13]
+    rest = frame[base + 18 : first]
+    # Its checksum field holds the sum of the pseudo-header, in which the length is that of the whole.
+    pseudo_header = int.from_bytes(frame[base + 16 : base + 18], "big") - (end - base)
+    constant = pseudo_header + header_length + words_sum(b"".join((ports, acknowledgement, b"\0", window, rest)))
+    ip = _Ip(frame, version, start)
+    segments = []
+    for number, offset in enumerate(range(first, end, size)):
+        payload = frame[offset : offset + size]
+        length = len(payload)
+        own_flags = flags & ~_CWR if number else flags
+        if offset + size < end:
+            own_flags &= ~_FIN_PSH
+        checksum = 65535 - (constant + length + sequence + own_flags + words_sum(payload)) % 65535
+        transport = _tcp_layout(header_length - 20, length).pack(
+            ports, sequence, acknowledgement, own_flags, window, checksum, rest, payload
+        )
+        segments.append(ip.header(number, header_length + length) + transport)
+        sequence = (sequence + size) & 0xFFFFFFFF
+    return segments
+
+
+def _cut_udp(frame: bytes, version: int, start: int, size: int) -> list[bytes]:
+    """Datagrams of `size` bytes of payload each, the last one of what is left."""
+    base, end = _VNET + start, len(frame)
+    first = base + _UDP_HEADER
+    if end <= first:
+        raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
+    ports = frame[base : base + 4]
+    pseudo_header = int.from_bytes(frame[base + 6 : base + 8], "big") - (end - base)
+    constant = pseudo_header + words_sum(ports)
+    ip = _Ip(frame, version, start)
+    segments = []
+    for number, offset in enumerate(range(first, end, size)):
+        payload = frame[offset : offset + size]
+        length = _UDP_HEADER + len(payload)
+        # The length counts twice: in the pseudo-header and in the header.
+        checksum = 65535 - (constant + 2 * length + words_sum(payload)) % 65535
+        lengths = (length << 16 | checksum).to_bytes(4, "big")
+        segments.append(b"".join((ip.header(number, length), ports, lengths, payload)))
+    return segments

@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The TUN device, with as much of the kernel's offloads as this kernel has (linux/if_tun.h, drivers/net/tun.c)."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Optional, Union
+
+from .base import DatapathError
+from .vnet import MAX_FRAME
+
+_TUNSETIFF = 0x400454CA
+_TUNSETOFFLOAD = 0x400454D0
+_SIOCSIFMTU = 0x8922
+_IFF_TUN = 0x0001
+_IFF_NO_PI = 0x1000
+_IFF_VNET_HDR = 0x4000
+_F_CSUM, _F_TSO4, _F_TSO6, _F_USO4, _F_USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
+_TCP = _F_CSUM | _F_TSO4 | _F_TSO6
+_UDP = _F_USO4 | _F_USO6
+
+_log = logging.getLogger(__name__)
+
+
+class Tun:
+    """An open TUN device. Reads and writes are frames: a vnet header and an IP packet."""
+
+    def __init__(self, interface: str, mtu: int) -> None:
+        """Make the device, or take over a persistent one of that name. It stays down and without addresses.
+
+        Raises DatapathError.
+        """
+        try:
+            self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise DatapathError(f"cannot open /dev/net/tun: {error.strerror}") from error
+        try:
+            request = struct.pack("16sH22x", interface.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
+            fcntl.ioctl(self.fd, _TUNSETIFF, request)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+                fcntl.ioctl(any_socket, _SIOCSIFMTU, struct.pack("16si20x", interface.encode(), mtu))
+        except OSError as error:
+            os.close(self.fd)
+            raise DatapathError(f"cannot set up the TUN device {interface}: {error.strerror}") from error
+        self._set_offloads(interface)
+
+    def _set_offloads(self, interface: str) -> None:
+        """Ask for the most first: the kernel takes a set as a whole or not at all. UDP came with Linux 6.2."""
+        for offloads, missing in ((_TCP | _UDP, ""), (_TCP, "UDP segmentation"), (0, "segmentation")):
+            try:
+                fcntl.ioctl(self.fd, _TUNSETOFFLOAD, offloads)
+            except OSError:
+                continue
+            if missing:
+                _log.info("%s: this kernel's TUN has no offload of %s; going on without it", interface, missing)
+            return
+
+    def read(self) -> Optional[bytes]:
+        """The next frame, or None when there is none. Raises OSError when the device is gone."""
+        try:
+            return os.read(self.fd, MAX_FRAME)
+        except BlockingIOError:
+            return None
+
+    def write(self, parts: Sequence[Union[bytes, memoryview]]) -> None:
+        """Hand one frame to the kernel. Raises OSError when it does not take it."""
+        os.writev(self.fd, parts)
+
+    def close(self) -> None:
+        os.close(self.fd)

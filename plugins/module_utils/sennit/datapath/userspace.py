@@ -1,0 +1,258 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The userspace datapath: the protocol core in three processes around a TUN device and a UDP socket.
+
+    TUN -> outbound worker -> UDP        one process a direction, as one Python process uses one core
+    UDP -> inbound worker -> TUN
+    control process (the agent's own)    handshakes, keypairs, timers; idle while data flows
+
+The control process tells the workers what to do and they report what happened, over one channel each. The descriptors
+are shared: handshake messages are sent from here.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
+
+from ..wireguard.control import Control
+from ..wireguard.errors import DropReason
+from ..wireguard.events import (
+    Command,
+    DropStaged,
+    HandshakeCompleted,
+    HandshakeGaveUp,
+    HandshakeReceived,
+    InstallKeypair,
+    PeerConfig,
+    RemoveKeypair,
+    SendDatagram,
+    SendKeepalive,
+    SetEndpoint,
+    UseKeypair,
+)
+from . import worker
+from .base import DatapathError, DatapathStatus
+from .channel import Channel
+from .inbound_worker import InboundWorker
+from .outbound_worker import OutboundWorker
+from .tun import Tun
+from .udp import UdpSocket
+
+if TYPE_CHECKING:
+    import asyncio
+
+_MAX_MESSAGES = 64  # taken from a worker in one turn of the event loop
+
+_log = logging.getLogger(__name__)
+
+
+class _Worker:
+    """The control process's side of a worker."""
+
+    def __init__(self, name: str, pid: int, channel: Channel) -> None:
+        self.name = name
+        self.pid = pid
+        self.channel = channel
+        self.waiting: deque[list[Any]] = deque()  # messages the channel had no room for
+
+    def flush(self) -> bool:
+        """Send what waits; True when nothing is left."""
+        while self.waiting:
+            if not self.channel.send(self.waiting[0]):
+                return False
+            self.waiting.popleft()
+        return True
+
+
+class UserspaceDatapath:
+    """See base.py for what it shows. Not for use by several threads."""
+
+    def __init__(self, private_key: bytes, interface: str, listen_port: int, mtu: int, fwmark: int) -> None:
+        """fwmark 0: the underlay's packets are not marked. Raises ValueError for a malformed private key."""
+        self._control = Control(private_key)
+        self._interface = interface
+        self._port = listen_port
+        self._mtu = mtu
+        self._fwmark = fwmark
+        self._configured: dict[bytes, PeerConfig] = {}
+        self._workers: list[_Worker] = []
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._failure: Optional[asyncio.Future[None]] = None
+        self._timer: Optional[asyncio.TimerHandle] = None
+
+    # --- the interface
+
+    def start(self) -> None:
+        """Make the device and the socket, and fork the workers. Raises DatapathError.
+
+        To be called before anything large is imported: a worker keeps what is loaded now.
+        """
+        self._tun = Tun(self._interface, self._mtu)
+        try:
+            self._udp = UdpSocket(self._port, self._fwmark)
+        except DatapathError:
+            self._tun.close()
+            raise
+        self._port = self._udp.port
+        # What lives now is never looked at by the collector again, so that its pages stay shared with the workers.
+        gc.collect()
+        gc.freeze()
+        self._outbound = self._fork(
+            "sennit-outbound", lambda channel: OutboundWorker(self._tun, self._udp, channel, self._mtu).run()
+        )
+        self._inbound = self._fork("sennit-inbound", lambda channel: InboundWorker(self._tun, self._udp, channel).run())
+
+    def configure(self, peers: Mapping[bytes, PeerConfig]) -> None:
+        """Have exactly these peers. Those that stay keep their sessions. Raises ValueError for a malformed one."""
+        for public_key in self._configured.keys() - peers.keys():
+            del self._configured[public_key]
+            self._control.remove_peer(public_key)
+            self._tell_both(worker.RemovePeer(public_key))
+        for public_key, config in peers.items():
+            before = self._configured.get(public_key)
+            if config == before:
+                continue
+            self._control.set_peer(config)
+            if before is None or before.allowed_ips != config.allowed_ips:
+                self._tell_both(worker.SetPeer(public_key, config.allowed_ips))
+            self._configured[public_key] = config
+        self._settle()
+
+    async def run(self) -> None:
+        """Do the control half's work until cancelled. Raises DatapathError when a worker has died."""
+        import asyncio  # noqa: PLC0415
+
+        self._loop = asyncio.get_running_loop()
+        self._failure = self._loop.create_future()
+        try:
+            for each in self._workers:
+                self._loop.add_reader(each.channel.socket, self._readable, each)
+            self._settle()
+            await self._failure
+        finally:
+            for each in self._workers:
+                self._loop.remove_reader(each.channel.socket)
+                self._loop.remove_writer(each.channel.socket)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._loop = self._failure = self._timer = None
+
+    def status(self) -> DatapathStatus:
+        drops = {reason.value: count for reason, count in self._control.drops.items()}
+        return DatapathStatus(self._port, self._control.status(), drops)
+
+    def close(self) -> None:
+        """End the workers; the device goes with them. They hold nothing that needs to be saved."""
+        for each in self._workers:
+            each.channel.close()
+            os.kill(each.pid, signal.SIGKILL)
+            os.waitpid(each.pid, 0)
+        self._workers.clear()
+        self._udp.close()
+        self._tun.close()
+
+    # --- the workers
+
+    def _fork(self, name: str, work: Callable[[Channel], NoReturn]) -> _Worker:
+        ours, theirs = Channel.pair()
+
+        def child() -> NoReturn:
+            # A worker knows by its channel's end that the control process is gone, so nobody else may keep one open.
+            ours.close()
+            for each in self._workers:
+                each.channel.close()
+            work(theirs)
+
+        try:
+            pid = worker.start(name, child)
+        except OSError as error:
+            self.close()
+            raise DatapathError(f"cannot start {name}: {error.strerror}") from error
+        theirs.close()
+        started = _Worker(name, pid, ours)
+        self._workers.append(started)
+        return started
+
+    def _readable(self, sender: _Worker) -> None:
+        events: list[Any] = []
+        try:
+            for _ in range(_MAX_MESSAGES):
+                message = sender.channel.receive()
+                if message is None:
+                    break
+                events += message
+        except EOFError:
+            self._fail(sender)
+            return
+        now, wall = time.monotonic(), time.time()
+        self._control.handshakes_waiting(sum(isinstance(event, HandshakeReceived) for event in events), now)
+        for event in events:
+            self._control.receive(event, now, wall)
+        self._settle()
+
+    def _tell(self, receiver: _Worker, *commands: Any) -> None:
+        receiver.waiting.append(list(commands))
+        try:
+            if not receiver.flush() and self._loop is not None:
+                self._loop.add_writer(receiver.channel.socket, self._writable, receiver)
+        except OSError:
+            self._fail(receiver)
+
+    def _tell_both(self, command: Any) -> None:
+        self._tell(self._outbound, command)
+        self._tell(self._inbound, command)
+
+    def _writable(self, receiver: _Worker) -> None:
+        try:
+            if receiver.flush() and self._loop is not None:
+                self._loop.remove_writer(receiver.channel.socket)
+        except OSError:
+            self._fail(receiver)
+
+    def _fail(self, dead: _Worker) -> None:
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(DatapathError(f"{dead.name} (process {dead.pid}) has ended"))
+
+    # --- the control half
+
+    def _advance(self) -> None:
+        self._timer = None
+        self._control.advance(time.monotonic(), time.time())
+        self._settle()
+
+    def _settle(self) -> None:
+        """Carry out what the control half wants, and wake it up when it wants to be."""
+        for command in self._control.take_commands():
+            self._carry_out(command)
+        if self._loop is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._control.next_deadline()
+        if deadline is not None:
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._advance)
+
+    def _carry_out(self, command: Command) -> None:
+        if isinstance(command, SendDatagram):
+            if not self._udp.send_now(command.datagram, command.endpoint):
+                self._control.drops[DropReason.SEND_FAILED] += 1
+        elif isinstance(command, InstallKeypair):
+            self._tell(self._inbound, command)
+        elif isinstance(command, (UseKeypair, SetEndpoint, SendKeepalive, DropStaged)):
+            self._tell(self._outbound, command)
+        elif isinstance(command, RemoveKeypair):
+            self._tell_both(command)
+        elif isinstance(command, HandshakeCompleted):
+            _log.debug("handshake with %s complete", command.peer.hex())
+        elif isinstance(command, HandshakeGaveUp):
+            _log.info("peer %s does not answer handshakes", command.peer.hex())

@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the two worker processes have in common: how they start, report, and end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import Callable, NoReturn, Optional, Protocol
+
+from ..wireguard.events import Event
+from .channel import Channel
+
+REPORT_INTERVAL = 0.2
+"""Seconds. While packets flow, counters go to the control process this often; urgent events go at once."""
+
+BUDGET = 64
+"""Packets, at least, that a worker takes before it looks at its commands again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SetPeer:
+    """For both workers: add the peer, or give it other allowed IPs."""
+
+    public_key: bytes
+    allowed_ips: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RemovePeer:
+    """For both workers: forget the peer."""
+
+    public_key: bytes
+
+
+class Half(Protocol):
+    """What a reporter needs of Outbound or Inbound."""
+
+    urgent: bool
+
+    def take_events(self) -> list[Event]: ...
+
+
+class Reporter:
+    """Brings the events of a data half to the control process: the first at once, those of a busy half in intervals."""
+
+    def __init__(self, half: Half, channel: Channel) -> None:
+        self._half = half
+        self._channel = channel
+        self._worked = False
+        self._next = 0.0
+        self._unsent: list[Event] = []
+
+    def worked(self) -> None:
+        """There may be something to report."""
+        self._worked = True
+
+    def report(self) -> Optional[float]:
+        """Report if it is time. Return in how many milliseconds to call again; None: not until there was work.
+
+        Raises OSError when the control process is gone.
+        """
+        if not self._worked:
+            return None
+        now = time.monotonic()
+        if now >= self._next or (self._half.urgent and not self._unsent):
+            # What did not fit into the channel keeps its place; the half goes on counting meanwhile.
+            events = self._unsent or self._half.take_events()
+            self._unsent = []
+            if not events:
+                self._worked = False
+                return None
+            if not self._channel.send(events):
+                self._unsent = events
+            self._next = now + REPORT_INTERVAL
+        return max(0.0, self._next - now) * 1000
+
+
+def start(name: str, work: Callable[[], NoReturn]) -> int:
+    """Fork a worker, and return its process id. It ends when its channel does, not by signals meant for the agent."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        with open("/proc/self/comm", "w", encoding="ascii") as comm:
+            comm.write(name)
+        work()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the control process is gone
+    except BaseException:
+        _log.exception("%s failed", name)
+    finally:
+        os._exit(1)
