@@ -16,6 +16,8 @@ import sys
 
 from . import __version__, log
 from .config import DEFAULT_PATH, Config, ConfigError
+from .datapath.base import DatapathError
+from .datapath.userspace import UserspaceDatapath
 from .key import PrivateKeyError, ensure_private_key, read_private_key
 from .log import logger
 from .systemd import Notifier
@@ -40,14 +42,14 @@ def main() -> int:
     except (ConfigError, PrivateKeyError) as error:
         logger.critical("%s", error)
         return EX_CONFIG
-    except (StartError, OSError) as error:
+    except (StartError, DatapathError, OSError) as error:
         logger.critical("%s", error)
         return 1
     return 0
 
 
 def run(config: Config) -> None:
-    """Start the agent and run it. Raises StartError, PrivateKeyError, or what made it fail."""
+    """Start the agent and run it. Raises StartError, PrivateKeyError, DatapathError, OSError."""
     os.umask(0o077)
     for directory in (config.state_dir, config.runtime_dir):
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -61,8 +63,6 @@ def run(config: Config) -> None:
 
 
 def _run(config: Config) -> None:
-    from .datapath.userspace import UserspaceDatapath  # noqa: PLC0415
-
     public_key = ensure_private_key(config.private_key_path)
     datapath = UserspaceDatapath(
         read_private_key(config.private_key_path), config.interface, config.listen_port, config.mtu, config.fwmark
@@ -72,8 +72,9 @@ def _run(config: Config) -> None:
     import asyncio  # noqa: PLC0415
 
     from .daemon import Daemon  # noqa: PLC0415
+    from .host.tunnel import Tunnel  # noqa: PLC0415
 
-    asyncio.run(Daemon(config, public_key, datapath, Notifier()).run())
+    asyncio.run(Daemon(config, public_key, datapath, Tunnel(config), Notifier()).run())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -91,6 +91,9 @@ def _work(function: Callable[..., Any], arguments: tuple[Any, ...], answer_end: 
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        # Were the agent killed now, its tunnel device and its workers must not live on for our sake.
+        os.closerange(3, answer_end)
+        os.closerange(answer_end + 1, os.sysconf("SC_OPEN_MAX"))
         try:
             answer = {"result": function(*arguments)}
         except Exception as error:  # the parent turns it into ChildError

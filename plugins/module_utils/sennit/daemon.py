@@ -18,6 +18,7 @@ from . import __version__
 from .api import ApiError
 from .api_server import ApiServer
 from .config import Config
+from .datapath.userspace import UserspaceDatapath
 from .endpoints import Endpoints
 from .host.monitor import Monitor
 from .host.tunnel import Tunnel
@@ -41,14 +42,16 @@ HOUSEKEEPING_INTERVAL = 60.0
 class Daemon:
     """One agent. ``datapath`` has been started; run() works with it and closes it."""
 
-    def __init__(self, config: Config, public_key: bytes, datapath: Any, notifier: Notifier) -> None:
+    def __init__(
+        self, config: Config, public_key: bytes, datapath: UserspaceDatapath, tunnel: Tunnel, notifier: Notifier
+    ) -> None:
         self._config = config
         self._public_key = public_key
         self._datapath = datapath
+        self._tunnel = tunnel
         self._notifier = notifier
         self._started_at = time.monotonic()
         self._store = NetmapStore(config.netmap_path, MAX_SIGNED_BYTES)
-        self._tunnel = Tunnel(config)
         self._netmap: Optional[Netmap] = None
         self._view: Optional[View] = None
         self._sha256: Optional[str] = None
@@ -212,7 +215,7 @@ class Daemon:
                 route for peer in peers for route in route_status(peer, self._tunnel.on_link, self._tunnel.failed)
             ],
             "problems": [f"{what}: {reason}" for what, reason in self._tunnel.failed.items()],
-            "drops": {str(getattr(reason, "value", reason)): count for reason, count in live.drops.items()},
+            "drops": dict(live.drops),
         }
 
     # --- what goes on by itself

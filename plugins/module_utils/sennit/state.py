@@ -9,6 +9,7 @@ import os
 from typing import Optional
 
 from . import files
+from .netmap.model import TOO_LARGE, NetmapError
 
 
 class StateError(Exception):
@@ -25,13 +26,13 @@ class NetmapStore:
     def load(self) -> Optional[bytes]:
         """The signed netmap, or None when there is none yet.
 
-        One that is too long is refused by its size, unread. Raises StateError.
+        One that is too long is refused by its size, unread. Raises NetmapError too-large, StateError.
         """
         try:
             with open(self._path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > self._limit:
-                    raise StateError(f"{self._path}: {size} bytes, more than the {self._limit} that a netmap may have")
+                    raise NetmapError(TOO_LARGE, f"{size} bytes; the limit is {self._limit}")
                 return file.read(self._limit)
         except FileNotFoundError:
             return None

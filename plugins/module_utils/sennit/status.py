@@ -11,9 +11,10 @@ from typing import Any, Optional
 from .netmap.endpoint import join_endpoint
 from .netmap.model import encode_key
 from .netmap.view import PeerView
+from .wireguard.peer import PeerStatus
 
 
-def peer_status(peer: PeerView, live: Optional[Any]) -> dict[str, Any]:
+def peer_status(peer: PeerView, live: Optional[PeerStatus]) -> dict[str, Any]:
     """One peer; ``live`` is the datapath's PeerStatus, or None while it does not know the peer."""
     endpoint = live.endpoint if live else None
     return {

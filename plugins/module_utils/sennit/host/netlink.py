@@ -15,7 +15,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from .routes import IPV4, IPV6, PROTOCOL, Place, Present, Wanted, difference

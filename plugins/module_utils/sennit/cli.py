@@ -1,0 +1,222 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command `sennit`: what the mesh looks like from this host.
+
+Exit status: 0, 1 when an answer is missing, 2 for a wrong argument, 3 when no agent is running, 4 without the
+permission to ask it, 5 when it could not answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import ipaddress
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from . import __version__
+from .api import DEFAULT_SOCKET, ApiError, call
+from .display import TABULATE_IMPORT_ERROR, overview
+from .ping import Answer, Pinger
+
+PROGRAM = "sennit"
+EXIT_NO_ANSWER = 1
+EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 3
+EXIT_NO_PERMISSION = 4
+EXIT_AGENT = 5
+
+_EXITS = {"not-running": EXIT_NOT_RUNNING, "no-permission": EXIT_NO_PERMISSION}
+_HINTS = {
+    "not-running": "see: systemctl status sennit",
+    "no-permission": f"try: sudo {PROGRAM} ...",
+}
+
+
+class CliError(Exception):
+    """Something to tell the user instead of a result."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except CliError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_status
+    except ApiError as error:
+        hint = _HINTS.get(error.code)
+        print(f"{PROGRAM}: {error.message}" + (f" ({hint})" if hint else ""), file=sys.stderr)
+        return _EXITS.get(error.code, EXIT_AGENT)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; what Python flushes at exit has nowhere to go either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="What the Sennit mesh looks like from this host.")
+    parser.add_argument("--socket", default=DEFAULT_SOCKET, help="the agent's control socket (default: %(default)s)")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    status = commands.add_parser("status", help="this node, its netmap and its peers")
+    status.add_argument("--json", action="store_true", help="everything, for programs")
+    status.set_defaults(run=_status)
+
+    ping = commands.add_parser("ping", help="ask a node for an answer through the mesh")
+    ping.add_argument("node", metavar="NODE", help="a node's name, or an address in the mesh")
+    ping.add_argument(
+        "-c", "--count", type=_positive, default=3, help="requests to each address (default: %(default)s)"
+    )
+    ping.add_argument("-W", "--timeout", type=_seconds, default=6.0, help="seconds to wait (default: %(default)g)")
+    family = ping.add_mutually_exclusive_group()
+    family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
+    family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6 only")
+    ping.add_argument("--json", action="store_true", help="the result, for programs")
+    ping.set_defaults(run=_ping)
+
+    version = commands.add_parser("version", help="the version installed, and the one that runs")
+    version.set_defaults(run=_version)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 3600:
+        raise ValueError(text)
+    return seconds
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = call(options.socket, "status")
+    if options.json:
+        print(json.dumps(status, indent=2))
+        return 0
+    if TABULATE_IMPORT_ERROR is not None:
+        raise CliError("the Python library tabulate is not installed; --json works without it", EXIT_AGENT)
+    print(overview(status, time.time()))
+    return 0
+
+
+def _version(options: argparse.Namespace) -> int:
+    print(f"{PROGRAM} {__version__}")
+    try:
+        running = call(options.socket, "version")
+    except ApiError as error:
+        if error.code not in _EXITS:
+            raise
+        return 0
+    if running != __version__:
+        print(f"the agent that is running is {running}; restart it: systemctl restart sennit")
+    return 0
+
+
+def _ping(options: argparse.Namespace) -> int:
+    status = call(options.socket, "status")
+    name, addresses = find_target(status, options.node)
+    addresses = [address for address in addresses if options.family in (None, 6 if ":" in address else 4)]
+    if not addresses:
+        raise CliError(f"{name} has no IPv{options.family} address", EXIT_USAGE)
+    answers: list[Answer] = []
+    try:
+        with Pinger(addresses) as pinger:
+            for sequence in range(1, options.count + 1):
+                next_round = time.monotonic() + 1.0
+                for answer in pinger.round(sequence, options.timeout):
+                    answers.append(answer)
+                    if not options.json:
+                        print(_answer_line(name, answer), flush=True)
+                if sequence < options.count:
+                    time.sleep(max(0.0, next_round - time.monotonic()))
+    except PermissionError as error:
+        raise CliError("no permission to send ICMP: it takes root (CAP_NET_RAW)", EXIT_NO_PERMISSION) from error
+    # Only now is it sure which endpoint it was: a handshake may have moved it.
+    endpoint = _endpoint_of(call(options.socket, "status"), name)
+    lost = sum(answer.rtt is None for answer in answers)
+    if options.json:
+        print(json.dumps(_ping_result(name, endpoint, addresses, answers), indent=2))
+    else:
+        print(f"{name}: {len(answers) - lost} of {len(answers)} answered" + (f", by {endpoint}" if endpoint else ""))
+    return EXIT_NO_ANSWER if lost else 0
+
+
+def find_target(status: dict[str, Any], target: str) -> tuple[str, list[str]]:
+    """Name of the node and the addresses to ask, for a node's name or an address that it has or routes.
+
+    Raises CliError, with names that are near.
+    """
+    nodes = {peer["name"]: peer["addresses"] for peer in status["peers"]}
+    if status["node"] is None:
+        raise CliError("there is no netmap yet, so there is nobody to ask", EXIT_AGENT)
+    nodes[status["node"]] = status["addresses"]
+    for name, addresses in nodes.items():
+        if target.lower() == name.lower():
+            return name, list(addresses)
+    try:
+        address = ipaddress.ip_address(target)
+    except ValueError:
+        near = difflib.get_close_matches(target, nodes, n=3, cutoff=0.5) or sorted(nodes)[:10]
+        raise CliError(f"no node is called {target}; there are {', '.join(near)}", EXIT_USAGE) from None
+    for name, addresses in nodes.items():
+        if str(address) in addresses:
+            return name, [str(address)]
+    for peer in status["peers"]:
+        if any(address in ipaddress.ip_network(prefix) for prefix in peer["routes"]):
+            return peer["name"], [str(address)]
+    raise CliError(f"no node has the address {address} or a route to it", EXIT_USAGE)
+
+
+def _endpoint_of(status: dict[str, Any], name: str) -> Optional[str]:
+    for peer in status["peers"]:
+        if peer["name"] == name:
+            return peer["endpoint"]  # type: ignore[no-any-return]
+    return None
+
+
+def _answer_line(name: str, answer: Answer) -> str:
+    what = answer.problem if answer.rtt is None else f"{1000 * answer.rtt:.2f} ms"
+    return f"{name} {answer.address} ({answer.sequence}): {what}"
+
+
+def _ping_result(name: str, endpoint: Optional[str], addresses: list[str], answers: list[Answer]) -> dict[str, Any]:
+    return {
+        "node": name,
+        "endpoint": endpoint,
+        "addresses": [
+            {
+                "address": address,
+                "family": 6 if ":" in address else 4,
+                "sent": sum(answer.address == address for answer in answers),
+                "rtt_ms": [
+                    round(1000 * answer.rtt, 3)
+                    for answer in answers
+                    if answer.address == address and answer.rtt is not None
+                ],
+                "problems": [answer.problem for answer in answers if answer.address == address and answer.problem],
+            }
+            for address in addresses
+        ],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's status as a person reads it in a terminal. Pure: the time is given."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+try:
+    from tabulate import tabulate
+except ImportError as error:
+    TABULATE_IMPORT_ERROR: Optional[ImportError] = error
+else:
+    TABULATE_IMPORT_ERROR = None
+
+
+def overview(status: dict[str, Any], now: float) -> str:
+    """The whole status; ``now`` in seconds since the epoch."""
+    parts = [_table(_facts(status, now)), _peers(status, now)]
+    if status["drops"]:
+        drops = sorted(status["drops"].items(), key=lambda item: (-item[1], item[0]))
+        parts.append(_table([["dropped", "packets"]] + [[reason, f"{count}"] for reason, count in drops]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def age(seconds: float) -> str:
+    """How long ago, in the largest unit that fits."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit} ago"
+    return f"{max(0, int(seconds))} s ago"
+
+
+def size(count: int) -> str:
+    """A number of bytes, in the units that wg(8) uses."""
+    if count < 1024:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1024:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
+
+
+def _facts(status: dict[str, Any], now: float) -> list[list[str]]:
+    netmap = status["netmap"]
+    version = f"version {netmap['version']}" if netmap["version"] is not None else "none yet; waiting for one"
+    facts = [
+        ["network", status["network"]],
+        ["node", status["node"] or "(not known before there is a netmap)"],
+        ["addresses", "  ".join(status["addresses"]) or "-"],
+        ["public key", status["public_key"]],
+        ["interface", f"{status['interface']}, {status['datapath']}, UDP port {status['listen_port']}"],
+        ["netmap", version],
+    ]
+    refused = netmap["refused"]
+    if refused:
+        facts.append(["", f"REFUSED {age(now - refused['at'])} ({refused['reason']}): {refused['message']}"])
+    facts += [["PROBLEM", problem] for problem in status["problems"]]
+    return facts
+
+
+def _peers(status: dict[str, Any], now: float) -> str:
+    if not status["peers"]:
+        return "no peers" if status["node"] else ""
+    states = {(route["via"], route["prefix"]): route["state"] for route in status["routes"]}
+    rows = [["peer", "address", "endpoint", "handshake", "received", "sent", "routes"]]
+    for peer in status["peers"]:
+        handshake = peer["latest_handshake"]
+        rows.append(
+            [
+                peer["name"],
+                "\n".join(peer["addresses"]),
+                peer["endpoint"] or "-",
+                "never" if handshake is None else age(now - handshake),
+                size(peer["rx_bytes"]),
+                size(peer["tx_bytes"]),
+                "\n".join(_route(prefix, states.get((peer["name"], prefix))) for prefix in peer["routes"]) or "-",
+            ]
+        )
+    return _table(rows)
+
+
+def _route(prefix: str, state: Optional[str]) -> str:
+    return prefix if state in (None, "installed") else f"{prefix} ({state})"
+
+
+def _table(rows: list[list[str]]) -> str:
+    return str(tabulate(rows, tablefmt="plain", disable_numparse=True))

@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ICMP echo (RFC 792, RFC 4443 section 4) to several addresses of both families at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from typing import Optional
+
+_HEADER = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
+_REQUEST = {socket.AF_INET: 8, socket.AF_INET6: 128}
+_REPLY = {socket.AF_INET: 0, socket.AF_INET6: 129}
+_PROTOCOL = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
+_TOKEN_LENGTH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What became of one request: a round-trip time in seconds, or why there is none."""
+
+    address: str
+    sequence: int
+    rtt: Optional[float]
+    problem: str = ""
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+class Pinger:
+    """Raw sockets for the families of these addresses; needs CAP_NET_RAW. Raises OSError when they cannot be had."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+        self._identifier = secrets.randbelow(1 << 16)
+        # No other program's replies have it.
+        self._token = os.urandom(_TOKEN_LENGTH)
+        self._selector = selectors.DefaultSelector()
+        self._sockets: dict[int, socket.socket] = {}
+        for family in sorted({family_of(address) for address in addresses}):
+            channel = socket.socket(family, socket.SOCK_RAW, _PROTOCOL[family])
+            channel.setblocking(False)
+            self._selector.register(channel, selectors.EVENT_READ)
+            self._sockets[family] = channel
+
+    def __enter__(self) -> Pinger:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._selector.close()
+        for channel in self._sockets.values():
+            channel.close()
+
+    def round(self, sequence: int, timeout: float) -> Iterator[Answer]:
+        """Ask every address once, and yield each answer as it comes; after ``timeout`` seconds those that did not."""
+        waiting: dict[str, float] = {}
+        for address in self._addresses:
+            family = family_of(address)
+            request = echo_request(family, self._identifier, sequence, self._token)
+            try:
+                self._sockets[family].sendto(request, (address, 0))
+                waiting[address] = time.perf_counter()
+            except OSError as error:
+                yield Answer(address, sequence, None, os.strerror(error.errno or 0))
+        deadline = time.perf_counter() + timeout
+        while waiting:
+            remaining = deadline - time.perf_counter()
+            if remaining <= 0:
+                break
+            for key, _events in self._selector.select(remaining):
+                yield from self._receive(key.fileobj, sequence, waiting)
+        for address in waiting:
+            yield Answer(address, sequence, None, f"no answer within {timeout:g} s")
+
+    def _receive(self, channel: object, sequence: int, waiting: dict[str, float]) -> Iterator[Answer]:
+        if not isinstance(channel, socket.socket):
+            raise TypeError("only sockets are registered")
+        try:
+            packet, source = channel.recvfrom(65536)
+        except BlockingIOError:
+            return
+        now = time.perf_counter()
+        address = source[0]
+        if address in waiting and is_reply(channel.family, packet, self._identifier, sequence, self._token):
+            yield Answer(address, sequence, now - waiting.pop(address))
+
+
+def echo_request(family: int, identifier: int, sequence: int, token: bytes) -> bytes:
+    """An echo request. For IPv6 the kernel puts in the checksum, for it covers addresses that we do not know."""
+    message = _HEADER.pack(_REQUEST[socket.AddressFamily(family)], 0, 0, identifier, sequence & 0xFFFF) + token
+    if family == socket.AF_INET6:
+        return message
+    return message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+
+
+def is_reply(family: int, packet: bytes, identifier: int, sequence: int, token: bytes) -> bool:
+    """Whether what a raw socket received (IPv4: with the IP header) answers the request of these numbers."""
+    if family == socket.AF_INET:
+        if not packet:
+            return False
+        packet = packet[(packet[0] & 0x0F) * 4 :]
+    if len(packet) != _HEADER.size + len(token):
+        return False
+    kind, code, _checksum, found_identifier, found_sequence = _HEADER.unpack_from(packet)
+    expected = (_REPLY[socket.AddressFamily(family)], 0, identifier, sequence & 0xFFFF)
+    return (kind, code, found_identifier, found_sequence) == expected and packet[_HEADER.size :] == token
+
+
+def checksum(message: bytes) -> int:
+    """The Internet checksum (RFC 1071): ones' complement of the ones' complement sum of 16-bit words."""
+    total = int.from_bytes(message + bytes(len(message) % 2), "big")
+    # Modulo 0xFFFF a big-endian number is the ones' complement sum of its words; only 0xFFFF itself comes out as 0.
+    remainder = total % 0xFFFF
+    return (0xFFFF - remainder) if remainder or not total else 0
