@@ -344,7 +344,7 @@ class Control:
     def _expired(self, peer: Peer, timer: Expired, now: float, wall: float) -> None:
         if timer is Expired.RETRANSMIT_HANDSHAKE:
             if now - peer.attempts_since >= REKEY_ATTEMPT_TIME:
-                self._give_up(peer, now)
+                self._give_up(peer)
             else:
                 self._initiate(peer, now, wall, retry=True)
         elif timer is Expired.NEW_HANDSHAKE:
@@ -365,9 +365,9 @@ class Control:
         else:
             self._commands.append(SendKeepalive(peer.public_key))
 
-    def _give_up(self, peer: Peer, now: float) -> None:
+    def _give_up(self, peer: Peer) -> None:
         self._forget_handshake(peer)
-        peer.timers.gave_up(now)
+        peer.timers.gave_up()
         self._commands.append(DropStaged(peer.public_key, DropReason.HANDSHAKE_GAVE_UP))
         self._commands.append(HandshakeGaveUp(peer.public_key))
 

@@ -37,7 +37,7 @@ class ReplayWindow:
                 for stale in range(max(head + 1, word - _WORDS + 1), word + 1):
                     words[stale % _WORDS] = 0
             self._newest = counter
-        elif newest - counter >= REPLAY_WINDOW:
+        elif newest - counter > REPLAY_WINDOW:
             return False
         bit = 1 << (counter % _WORD_BITS)
         seen = self._words[word % _WORDS]

@@ -92,11 +92,9 @@ class PeerTimers:
         """A keypair was made."""
         self._set(Expired.ZERO_KEYS, now + ZERO_KEYS_AFTER)
 
-    def gave_up(self, now: float) -> None:
-        """The peer did not answer: it is owed nothing, and its keys are kept for a last while."""
+    def gave_up(self) -> None:
+        """The peer did not answer for so long that it is owed nothing. The keys it may have will go in their time."""
         self._stop(Expired.SEND_KEEPALIVE)
-        if not self._running(Expired.ZERO_KEYS):
-            self._set(Expired.ZERO_KEYS, now + ZERO_KEYS_AFTER)
 
     def persistent_keepalive_configured(self, interval: int) -> None:
         """The interval is new, 0 for none. The first keepalive is due at once: since the clock's zero."""
