@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sennit_lab.machine import Machine
 
 HERE = Path(__file__).parent
 NAME = "selftest"
@@ -61,6 +62,7 @@ def links() -> str:
 def traces() -> dict[str, list[str]]:
     """Everything on this machine that belongs to the lab of these tests."""
     processes = []
+    machines = [Machine(NAME, host, STATE / "hosts" / host).identity for host in ("plain", "wall")]
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             groups, command = (directory / "cgroup").read_text(), (directory / "cmdline").read_bytes()
@@ -74,7 +76,7 @@ def traces() -> dict[str, list[str]]:
         "mounts": [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"-lab/{NAME}" in line],
         "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/sennit-lab/{NAME}")],
         "files": [str(path) for path in (STATE, STATE.with_suffix(".lock")) if path.exists()],
-        "nspawn": [str(path) for path in Path("/run/systemd/nspawn").glob(f"*/{NAME}-*")],
+        "nspawn": [str(path) for path in Path("/run/systemd/nspawn").glob("*/*") if path.name in machines],
     }
 
 
@@ -154,15 +156,17 @@ def test_a_reboot_keeps_what_is_on_disk_and_nothing_else(how: str) -> None:
     else:
         lab("exec", "wall", "--", "systemctl", "reboot")
         deadline = time.monotonic() + 60
-        while ["wall", "ready"] not in [
-            line.split() for line in lab("list").stdout.splitlines()
-        ] or before in _boot_id():
+        while not _is_ready("wall") or before in _boot_id():
             assert time.monotonic() < deadline
     assert inside("wall", "cat /proc/sys/kernel/random/boot_id") != before
     assert inside("wall", "cat /root/kept") == "kept"
     assert inside("wall", "ip route show 10.9.9.0/24") == ""
     assert inside("wall", "cat /proc/sys/net/ipv4/ip_forward") == "0"
     assert "ttl=62" in inside("plain", "ping -n -c 1 -W 5 198.51.100.10")
+
+
+def _is_ready(host: str) -> bool:
+    return [host, "ready"] in [line.split() for line in lab("list").stdout.splitlines()]
 
 
 def _boot_id() -> str:

@@ -14,7 +14,7 @@ from .commands import require_commands
 from .errors import LabError
 from .lab import Lab
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 
 def main() -> int:
@@ -76,7 +76,7 @@ def _say(line: str) -> None:
 
 def _up(arguments: argparse.Namespace) -> int:
     wanted = topology.load(arguments.topology)
-    name = arguments.lab or arguments.topology.stem.replace("_", "-")
+    name = arguments.lab or arguments.topology.stem
     if arguments.suite not in (None, *topology.SUITES):
         raise LabError(f"SENNIT_LAB_SUITE: no such suite: {arguments.suite!r}")
     Lab(_checked(name)).up(wanted, arguments.suite or wanted.suite, _say)

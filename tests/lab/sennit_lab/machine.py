@@ -57,6 +57,11 @@ class Machine:
         return network.NETNS / network.namespace(self.lab, self.name)
 
     @property
+    def identity(self) -> str:
+        """The host's machine ID: 128 bits in hexadecimal, the same in every run."""
+        return hashlib.sha256(f"{self.lab}/{self.name}".encode()).hexdigest()[:32]
+
+    @property
     def root(self) -> Path:
         """The host's file system, an overlay."""
         return self.directory / "root"
@@ -85,11 +90,10 @@ def prepare(machine: Machine, tree: Path, topology: Topology, cables: list[Cable
         directory.mkdir(parents=True)
     options = f"lowerdir={tree},upperdir={upper},workdir={work}"
     run("mount", "-t", "overlay", f"sennit-lab-{machine.lab}", "-o", options, str(machine.root))
-    identity = hashlib.sha256(f"{machine.lab}/{machine.name}".encode()).hexdigest()[:32]
     files = {
         "/etc/hostname": f"{host.name}\n",
         "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n",
-        "/etc/machine-id": f"{identity}\n",
+        "/etc/machine-id": f"{machine.identity}\n",
         "/root/.ssh/authorized_keys": key,
         **_networkd(topology, host),
         **host.files,
@@ -142,7 +146,7 @@ def forget(machine: Machine) -> None:
     if machine.root.exists():
         root = machine.root.stat()
         (nspawn / f"locks/inode-{root.st_dev}:{root.st_ino}").unlink(missing_ok=True)
-    for path in nspawn.glob(f"*/{machine.lab}-{machine.name}"):
+    for path in nspawn.glob(f"*/{machine.identity}"):
         remove_tree(path)
 
 
@@ -239,7 +243,7 @@ class Supervisor:
             "--resolv-conf=off",
             "--console=read-only",
             "--notify-ready=yes",
-            f"--machine={self.machine.lab}-{self.machine.name}",
+            f"--machine={self.machine.identity}",
             f"--hostname={self.machine.name}",
             f"--directory={self.machine.root}",
             f"--network-namespace-path={self.machine.namespace}",
