@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -44,9 +45,8 @@ class Notifier:
         # A leading @ stands for the NUL of the abstract namespace.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            # Never wait for the manager: a full queue loses a message, and the watchdog tolerates one.
+            # The mesh does not depend on the manager: it is never waited for, and one that is gone or too busy to
+            # listen misses a message. If what it missed was a sign of life, the next one comes in time.
             channel.setblocking(False)
-            try:
+            with contextlib.suppress(OSError):
                 channel.sendto(message.encode(), address)
-            except BlockingIOError:
-                return

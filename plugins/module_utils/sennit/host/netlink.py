@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The kernel's side of routes.py, through pyroute2 (0.5.14 and later).
 
-Only messages are taken from pyroute2, for its calls have changed their shape and their flags over the years (the
-"del" of 0.5 carries NLM_F_EXCL, which kernels since 5.18 read as NLM_F_BULK and refuse).
+Only messages are pyroute2's, the socket is our own: its sockets and calls have changed their shape from release to
+release, and the "del" of 0.5 carries NLM_F_EXCL, which kernels since 5.18 take for NLM_F_BULK and refuse.
 
 Import this only in a child process: pyroute2 takes 12 MB.
 """
@@ -15,15 +15,14 @@ import errno
 import ipaddress
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 from .routes import IPV4, IPV6, PROTOCOL, Place, Present, Wanted, difference
 
 try:
-    from pyroute2 import IPRoute
     from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
-    from pyroute2.netlink.exceptions import NetlinkError
     from pyroute2.netlink.rtnl import (
         RTM_DELADDR,
         RTM_DELROUTE,
@@ -48,6 +47,11 @@ else:
 _FAMILIES = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
 _LENGTHS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
+# linux/netlink.h: length, type, flags, sequence number and port, then for an error its number
+_NLMSGHDR = struct.Struct("=IHHII")
+_ERROR = struct.Struct("=i")
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
 # linux/if.h, linux/fib_rules.h, linux/rtnetlink.h
 _IFF_UP = 0x1
 _FIB_RULE_INVERT = 0x2
@@ -66,7 +70,7 @@ def reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
     """
     if PYROUTE2_IMPORT_ERROR is not None:
         raise OSError(errno.ENOPKG, "the Python library pyroute2 is not installed")
-    with IPRoute() as netlink:
+    with _Netlink() as netlink:
         host = _Host(netlink, place)
         todo = difference(wanted, host.present())
         for address in todo.add_addresses:
@@ -86,10 +90,66 @@ def reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
         return {"changes": host.changes, "on_link": list(todo.on_link), "failed": host.failed}
 
 
+class _Netlink:
+    """A socket to the kernel's routing tables, one request at a time (rtnetlink(7))."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def __enter__(self) -> _Netlink:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._socket.close()
+
+    def dump(self, request: int, message: Any) -> list[Any]:
+        """All objects of the message's kind and family. Raises OSError."""
+        kind = type(message)
+        objects = []
+        for data in self._replies(request, NLM_F_DUMP, message):
+            found = kind(data)
+            found.decode()
+            objects.append(found)
+        return objects
+
+    def change(self, request: int, flags: int, message: Any) -> None:
+        """One change. Raises OSError with the kernel's reason."""
+        for _data in self._replies(request, NLM_F_ACK | flags, message):
+            raise OSError(errno.EPROTO, "the kernel answered a change with an object")
+
+    def _replies(self, request: int, flags: int, message: Any) -> Iterator[bytes]:
+        """Every message of the reply, without the one that ends it."""
+        self._sequence += 1
+        header = message["header"]
+        header["type"], header["flags"], header["sequence_number"] = request, NLM_F_REQUEST | flags, self._sequence
+        message.encode()
+        self._socket.send(message.data)
+        while True:
+            # The kernel never puts more than 32 KiB into one datagram of a dump.
+            datagram = self._socket.recv(65536)
+            offset = 0
+            while offset + _NLMSGHDR.size <= len(datagram):
+                length, kind, _flags, sequence, _port = _NLMSGHDR.unpack_from(datagram, offset)
+                part = datagram[offset : offset + length]
+                offset += max(_NLMSGHDR.size, length + 3 & ~3)
+                if sequence != self._sequence:
+                    continue
+                if kind == _NLMSG_DONE:
+                    return
+                if kind == _NLMSG_ERROR:
+                    code = -int(_ERROR.unpack_from(part, _NLMSGHDR.size)[0])
+                    if code:
+                        raise OSError(code, os.strerror(code))
+                    return
+                yield part
+
+
 class _Host:
     """One netlink socket, and the place on the host that it works at."""
 
-    def __init__(self, netlink: Any, place: Place) -> None:
+    def __init__(self, netlink: _Netlink, place: Place) -> None:
         self._netlink = netlink
         self._place = place
         self._index = socket.if_nametoindex(place.interface)
@@ -121,19 +181,15 @@ class _Host:
 
     def _dump(self, request: int, kind: Any) -> Iterator[Any]:
         for family in _LENGTHS:
-            yield from self._netlink.nlm_request(
-                _message(kind, {"family": family}), request, NLM_F_REQUEST | NLM_F_DUMP
-            )
+            yield from self._netlink.dump(request, _message(kind, {"family": family}))
 
     def change(self, verb: str, what: str, request: int, message: Any) -> None:
         """Send one change and keep what came of it; without a verb it is not worth a line in the log."""
-        flags = NLM_F_REQUEST | NLM_F_ACK
-        if request in (RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE):
-            flags |= NLM_F_CREATE | NLM_F_EXCL
+        flags = NLM_F_CREATE | NLM_F_EXCL if request in (RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE) else 0
         try:
-            list(self._netlink.nlm_request(message, request, flags))
-        except NetlinkError as error:
-            self.failed[what] = os.strerror(error.code)
+            self._netlink.change(request, flags, message)
+        except OSError as error:
+            self.failed[what] = str(error.strerror)
         else:
             if verb:
                 self.changes.append(f"{verb} {what}")

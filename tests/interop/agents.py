@@ -1,0 +1,242 @@
+"""Agents in network namespaces, joined by one wire each to a switch: a mesh without machines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sennit import api
+from sennit.key import ensure_private_key
+from sennit.netmap.model import KIND_NODE, Netmap, Network, Node
+from sennit.netmap.signing import generate_signing_key, sign, verify_key_of
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
+NETWORK = Network("demo", "demo.internal", ("100.64.0.0/10", "fd5e::/48"))
+PORT = 51820
+
+
+def run(*command: str, check: bool = True) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if check and result.returncode:
+        raise AssertionError(f"{' '.join(command)}: exit status {result.returncode}\n{result.stdout}{result.stderr}")
+    return result.stdout
+
+
+class Notifications:
+    """The service manager's end of NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+
+    def wait_for(self, wanted: str, process: subprocess.Popen[bytes], timeout: float = 30.0) -> str:
+        """The first notification that begins so. Fails when the process ends or the time is over."""
+        deadline = time.monotonic() + timeout
+        ended = os.pidfd_open(process.pid)
+        try:
+            while True:
+                ready, _, _ = select.select([self._socket, ended], [], [], max(0.0, deadline - time.monotonic()))
+                if self._socket in ready:
+                    message = self._socket.recv(4096).decode()
+                    if message.startswith(wanted):
+                        return message
+                elif ended in ready:
+                    raise AssertionError(f"the agent ended before {wanted}")
+                else:
+                    raise AssertionError(f"no {wanted} within {timeout:g} s")
+        finally:
+            os.close(ended)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Host:
+    """A network namespace with one interface to the switch, a directory for the agent's files, and perhaps an agent."""
+
+    def __init__(self, mesh: Mesh, name: str, number: int) -> None:
+        self.mesh = mesh
+        self.name = name
+        self.number = number
+        self.namespace = f"{mesh.prefix}-{name}"
+        self.directory = mesh.directory / name
+        self.underlay = (f"192.0.2.{number}", f"2001:db8::{number}")
+        self.addresses = (f"100.64.0.{number}", f"fd5e::{number}")
+        self.agent: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
+        self.directory.mkdir()
+        self.log = self.directory / "log"
+        (self.directory / "state").mkdir(mode=0o700)
+        self.public_key = ensure_private_key(str(self.directory / "state/private.key"))
+        self.configure()
+
+    def configure(self, **values: Any) -> None:
+        config = {
+            "network": NETWORK.name,
+            "signing_key": verify_key_of(self.mesh.signing_key),
+            "state_dir": str(self.directory / "state"),
+            "runtime_dir": str(self.directory / "run"),
+            **values,
+        }
+        (self.directory / "agent.json").write_text(json.dumps(config))
+
+    def plug_in(self) -> None:
+        switch = f"{self.mesh.prefix}-sw"
+        run("ip", "netns", "add", self.namespace)
+        run("ip", "-n", self.namespace, "link", "set", "lo", "up")
+        run("ip", "-n", self.namespace, "link", "add", "eth0", "type", "veth",
+            "peer", "name", self.name, "netns", switch)  # fmt: skip
+        run("ip", "-n", switch, "link", "set", self.name, "master", "br0", "up")
+        run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
+        run("ip", "-n", self.namespace, "addr", "add", f"{self.underlay[0]}/24", "dev", "eth0")
+        run("ip", "-n", self.namespace, "addr", "add", f"{self.underlay[1]}/64", "dev", "eth0", "nodad")
+
+    def node(self, **changes: Any) -> Node:
+        values = {"endpoint": f"{self.underlay[0]}:{PORT}", **changes}
+        return Node(self.name, KIND_NODE, self.public_key, self.addresses, **values)
+
+    # --- the agent
+
+    def start(self) -> None:
+        """Start the agent, and return when it says that it is ready."""
+        if self.agent is not None:
+            raise AssertionError(f"an agent runs already on {self.name}")
+        notifications = Notifications(self.directory / "notify")
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(PACKAGE_ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "NOTIFY_SOCKET": str(notifications.path),
+            **self.environment,
+        }
+        command = ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "sennit.agent"]
+        try:
+            with open(self.log, "ab") as log:
+                self.agent = subprocess.Popen(
+                    [*command, "--config", str(self.directory / "agent.json")],
+                    env=environment, stdout=log, stderr=log,
+                )  # fmt: skip
+            notifications.wait_for("READY=1", self.agent)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log.read_text()}") from None
+        finally:
+            notifications.close()
+            notifications.path.unlink()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the agent and return its exit status."""
+        if self.agent is None:
+            raise AssertionError(f"no agent runs on {self.name}")
+        self.agent.send_signal(number)
+        status = self.agent.wait(30)
+        self.agent = None
+        return status
+
+    def call(self, method: str, **params: Any) -> Any:
+        return api.call(str(self.directory / "run/control.sock"), method, params)
+
+    def status(self) -> dict[str, Any]:
+        return self.call("status")  # type: ignore[no-any-return]
+
+    def peer(self, name: str) -> dict[str, Any]:
+        return next(peer for peer in self.status()["peers"] if peer["name"] == name)
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command sennit on this host."""
+        return subprocess.run(
+            ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "sennit.cli",
+             "--socket", str(self.directory / "run/control.sock"), *arguments],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    # --- the host
+
+    def run(self, *command: str, check: bool = True) -> str:
+        return run("ip", "netns", "exec", self.namespace, *command, check=check)
+
+    def traces(self) -> dict[str, Any]:
+        """What an agent leaves on its host: interface, rules and routes; empty when there is none."""
+        links = json.loads(self.run("ip", "-j", "link"))
+        rules = [
+            rule
+            for family in ("-4", "-6")
+            for rule in json.loads(self.run("ip", "-j", family, "rule"))
+            if rule.get("table") == "21472"
+        ]
+        routes = [
+            route["dst"]
+            for family in ("-4", "-6")
+            for route in json.loads(self.run("ip", "-j", family, "route", "show", "table", "21472", check=False) or "[]")
+        ]
+        found = {"links": [link["ifname"] for link in links if link["ifname"] == "sennit0"]}
+        return {what: value for what, value in {**found, "rules": rules, "routes": routes}.items() if value}
+
+
+class Mesh:
+    """Hosts on one switch, and the key that signs their netmap."""
+
+    def __init__(self, directory: Path, *names: str) -> None:
+        self.prefix = f"sag{os.getpid()}"
+        self.directory = directory
+        self.signing_key = generate_signing_key()
+        self.hosts = [Host(self, name, number) for number, name in enumerate(names, start=1)]
+
+    def __enter__(self) -> Mesh:
+        switch = f"{self.prefix}-sw"
+        try:
+            run("ip", "netns", "add", switch)
+            run("ip", "-n", switch, "link", "add", "br0", "type", "bridge")
+            run("ip", "-n", switch, "link", "set", "br0", "up")
+            for host in self.hosts:
+                host.plug_in()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for host in self.hosts:
+            if host.agent is not None:
+                host.stop(signal.SIGKILL)
+        for namespace in (f"{self.prefix}-sw", *(host.namespace for host in self.hosts)):
+            run("ip", "netns", "del", namespace, check=False)
+
+    def netmap(self, version: int, *nodes: Node) -> bytes:
+        """A signed netmap of these nodes."""
+        payload = Netmap(NETWORK, version, nodes, {node.name: node.addresses for node in nodes}).to_bytes()
+        return sign(payload, self.signing_key)
+
+
+@contextlib.contextmanager
+def steady_ping(host: Host, address: str) -> Iterator[list[str]]:
+    """Pings ten times a second for the length of the block; then the list holds the sequence numbers that were lost."""
+    lost: list[str] = []
+    process = subprocess.Popen(
+        ["ip", "netns", "exec", host.namespace, "ping", "-n", "-O", "-i", "0.1", address],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    if process.stdout is None:
+        raise AssertionError("there is a pipe")
+    lines = [process.stdout.readline() for _ in range(3)]
+    try:
+        yield lost
+    finally:
+        process.send_signal(signal.SIGINT)
+        lines += process.communicate(timeout=30)[0].splitlines()
+        summary = next(line for line in lines if "packets transmitted" in line)
+        sent, received = int(summary.split()[0]), int(summary.split()[3])
+        # The last request may still be on its way when ping is told to stop.
+        if sent - received > 1:
+            lost += [line for line in lines if "no answer yet" in line] or [summary]
