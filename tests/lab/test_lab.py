@@ -68,7 +68,7 @@ def traces() -> dict[str, list[str]]:
             groups, command = (directory / "cgroup").read_text(), (directory / "cmdline").read_bytes()
         except OSError:  # it has just ended
             continue
-        if command and (f"/sennit-lab/{NAME}/" in groups or f"sennit-lab/{NAME}/".encode() in command):
+        if command and (f"/sennit-lab/{NAME}/" in groups or f"\0{NAME}\0".encode() in command):
             processes.append(f"{directory.name}: {command!r}")
     return {
         "processes": processes,
@@ -84,8 +84,11 @@ def supervisors() -> list[int]:
     """The process IDs of the hosts' supervisors."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
-        command = (directory / "cmdline").read_bytes().split(b"\0") if (directory / "cmdline").exists() else []
-        if b"supervise" in command and any(f"sennit-lab/{NAME}/".encode() in word for word in command):
+        try:
+            command = (directory / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has just ended
+            continue
+        if command[-4:-2] == [b"supervise", NAME.encode()]:
             found.append(int(directory.name))
     return sorted(found)
 
@@ -166,7 +169,7 @@ def test_a_reboot_keeps_what_is_on_disk_and_nothing_else(how: str) -> None:
 
 
 def _is_ready(host: str) -> bool:
-    return [host, "ready"] in [line.split() for line in lab("list").stdout.splitlines()]
+    return [host, "ready"] in [line.split()[:2] for line in lab("list").stdout.splitlines()]
 
 
 def _boot_id() -> str:

@@ -28,6 +28,8 @@ def main() -> int:
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130  # as a shell tells that a command was interrupted
     return status
 
 
@@ -65,8 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     reboot.set_defaults(run=_reboot)
 
     supervise = commands.add_parser("supervise")  # what `up` starts for every host; not for people
-    supervise.add_argument("directory", type=Path)
-    supervise.set_defaults(run=lambda arguments: machine.supervise(arguments.directory))
+    supervise.add_argument("name")
+    supervise.add_argument("host")
+    supervise.set_defaults(run=lambda arguments: machine.supervise(Lab(arguments.name).machine(arguments.host)))
     return parser
 
 
@@ -94,7 +97,9 @@ def _list(arguments: argparse.Namespace) -> int:
             print(lab.name)
             for host in lab.hosts():
                 state = lab.state(host)
-                print(f"  {host:<20} {'dead' if state is None else state.state}")
+                interfaces = machine.interfaces(lab.machine(host)) if state else {}
+                addresses = "  ".join(f"{name} {' '.join(found)}" for name, found in interfaces.items())
+                print(f"  {host:<16} {state.state if state else 'dead':<8} {addresses}".rstrip())
     return 0
 
 

@@ -78,7 +78,7 @@ class Machine:
 
     @property
     def plan(self) -> Path:
-        """What the supervisor needs to know: {"lab", "name", "cables"}."""
+        """What the supervisor, and `lab list`, need to know: {"cables", "interfaces"}."""
         return self.directory / "machine.json"
 
 
@@ -107,7 +107,10 @@ def prepare(machine: Machine, tree: Path, topology: Topology, cables: list[Cable
         run("systemctl", "--root", str(machine.root), "mask", "firewalld.service")
     if host.services:
         run("systemctl", "--root", str(machine.root), "enable", *host.services)
-    plan = {"lab": machine.lab, "name": machine.name, "cables": [asdict(cable) for cable in cables]}
+    plan = {
+        "cables": [asdict(cable) for cable in cables],
+        "interfaces": {interface.name: [str(a.ip) for a in interface.addresses] for interface in host.interfaces},
+    }
     machine.plan.write_text(json.dumps(plan), encoding="utf-8")
 
 
@@ -132,7 +135,7 @@ def start(machine: Machine, program: Path) -> subprocess.Popen[bytes]:
     """Start a host's supervisor; it is up when its socket answers."""
     with machine.console.open("ab") as console:
         return subprocess.Popen(
-            [sys.executable, str(program), "supervise", str(machine.directory)],
+            [sys.executable, str(program), "supervise", machine.lab, machine.name],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
@@ -148,6 +151,12 @@ def forget(machine: Machine) -> None:
         (nspawn / f"locks/inode-{root.st_dev}:{root.st_ino}").unlink(missing_ok=True)
     for path in nspawn.glob(f"*/{machine.identity}"):
         remove_tree(path)
+
+
+def interfaces(machine: Machine) -> dict[str, list[str]]:
+    """A host's addresses, by interface."""
+    found: dict[str, list[str]] = json.loads(machine.plan.read_text(encoding="utf-8"))["interfaces"]
+    return found
 
 
 def connect(machine: Machine) -> socket.socket | None:
@@ -178,9 +187,9 @@ def current(machine: Machine) -> State | None:
 class Supervisor:
     """Boots a host, and boots it again whenever it asks for that."""
 
-    def __init__(self, directory: Path) -> None:
-        plan = json.loads((directory / "machine.json").read_text(encoding="utf-8"))
-        self.machine = Machine(plan["lab"], plan["name"], directory)
+    def __init__(self, machine: Machine) -> None:
+        plan = json.loads(machine.plan.read_text(encoding="utf-8"))
+        self.machine = machine
         self.cables = [Cable(**cable) for cable in plan["cables"]]
         self.state = State(BOOTING, 0, None)
         self.listeners: list[socket.socket] = []
@@ -287,11 +296,11 @@ class Supervisor:
             listener.close()
 
 
-def supervise(directory: Path) -> int:
+def supervise(machine: Machine) -> int:
     """The supervisor's process; its output goes to the host's console log."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        return Supervisor(directory).run()
+        return Supervisor(machine).run()
     except LabError as error:
         print(f"supervisor: {error}", file=sys.stderr, flush=True)
         return 1
