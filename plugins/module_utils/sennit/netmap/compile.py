@@ -134,6 +134,11 @@ def _network(
         except ValueError as error:
             findings.refuse(hosts[0].name, variable, value, error)
 
+    for host in hosts:
+        if host.report and host.report.network not in (None, name):
+            reason = f"is not the network {host.report.network}, which this host is in; take it out of that one first"
+            findings.refuse(host.name, "sennit_network", name, reason)
+
     # The derived prefix stays what it is when the signing key is changed one day.
     before = previous.network.pools if previous else ()
     derived = next((pool for pool in before if ":" in pool), None) or default_ipv6_pool(name, verify_key)

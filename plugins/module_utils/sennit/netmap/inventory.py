@@ -26,11 +26,12 @@ class Report:
     """What a host said of itself in this run.
 
     public_key: base64, None while the host has no agent. underlay: its addresses and on-link prefixes, the mesh's own
-    left out.
+    left out. network: the name of the network that it is in already.
     """
 
     public_key: Optional[str] = None
     underlay: tuple[str, ...] = ()
+    network: Optional[str] = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The inventory of a running play, as plain values: what other plugins of the collection read of task_vars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.inventory import (
+    GROUP,
+    GROUP_NODES,
+    GROUP_STATIC_PEERS,
+    GROUP_SUBNET_ROUTERS,
+    Host,
+    Refusal,
+    Report,
+)
+from jinja2.exceptions import UndefinedError
+from jinja2.runtime import Undefined
+
+# What the compiler looks at; all else in hostvars stays untouched, and untemplated.
+VARIABLES = (
+    "ansible_host",
+    "sennit_addresses",
+    "sennit_advertise_routes",
+    "sennit_allowed_ips",
+    "sennit_domain",
+    "sennit_endpoint",
+    "sennit_ipv4_pool",
+    "sennit_ipv6_pool",
+    "sennit_listen_port",
+    "sennit_network",
+    "sennit_persistent_keepalive",
+    "sennit_public_key",
+    "sennit_signing_key",
+    "sennit_signing_key_file",
+)
+
+
+class PlayInventory:
+    """The members of group sennit in one play: their variables, and what earlier tasks registered for them."""
+
+    def __init__(self, task_vars: Mapping[str, Any], status_variable: str, agent_variable: str) -> None:
+        self._hostvars = task_vars["hostvars"]
+        self._groups = task_vars["groups"]
+        self._status_variable = status_variable
+        self._agent_variable = agent_variable
+        failed = set(task_vars.get("ansible_play_hosts_all", ())) - set(task_vars.get("ansible_play_hosts", ()))
+        self._in_play = set(task_vars.get("ansible_play_batch", ())) | failed
+        self.refusals: list[Refusal] = []
+        self.statuses: dict[str, Mapping[str, Any]] = {}
+        self.hosts: list[Host] = [self._host(str.__str__(name)) for name in self._groups.get(GROUP, ())]
+
+    def _host(self, name: str) -> Host:
+        groups = [
+            group
+            for group in (GROUP, GROUP_NODES, GROUP_SUBNET_ROUTERS, GROUP_STATIC_PEERS)
+            if name in self._groups.get(group, ())
+        ]
+        status = self._registered(name, self._status_variable)
+        if status is not None:
+            self.statuses[name] = status
+        return Host(
+            name=name,
+            groups=tuple(groups),
+            variables=dict(self._variables(name)),
+            report=self._report(name, status),
+            in_play=name in self._in_play,
+        )
+
+    def _variables(self, name: str) -> Iterator[tuple[str, Any]]:
+        for variable in VARIABLES:
+            try:
+                yield variable, self._value(name, variable)
+            except (AnsibleError, UndefinedError) as error:
+                self.refusals.append(Refusal(name, variable, None, f"cannot be templated: {error}"))
+
+    def _value(self, name: str, variable: str) -> Any:
+        variables = self._hostvars[name]
+        return plain(variables[variable]) if variable in variables else None
+
+    def _registered(self, name: str, variable: str) -> Mapping[str, Any] | None:
+        """An earlier task's result, if the host gave one."""
+        result = self._value(name, variable)
+        if not isinstance(result, Mapping) or result.get("unreachable") or result.get("skipped"):
+            return None
+        return None if result.get("failed") else result
+
+    def _report(self, name: str, status: Mapping[str, Any] | None) -> Report | None:
+        agent = self._registered(name, self._agent_variable) or {}
+        if status is None:
+            return None
+        return Report(
+            public_key=agent.get("public_key") or status.get("public_key"),
+            underlay=tuple(entry["prefix"] for entry in status.get("underlay") or ()),
+            network=status.get("network"),
+        )
+
+
+def plain(value: Any) -> Any:
+    """The value without what ansible-core wraps around it (tags, lazy containers, vaulted text).
+
+    Raises UndefinedError for a value that has no value.
+    """
+    if isinstance(value, Undefined):
+        raise UndefinedError("it refers to something that is not defined")
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value)
