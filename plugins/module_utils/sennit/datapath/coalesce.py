@@ -148,11 +148,7 @@ def coalesce(packets: Sequence[bytes]) -> list[Frame]:
             run = earlier
             continue
         header_length = family.ip_length + (packet[family.ip_length + 12] >> 4) * 4
-        if (
-            packet[family.flags] & ~_PSH == _ACK
-            and header_length in family.masks
-            and header_length < len(packet)
-        ):
+        if packet[family.flags] & ~_PSH == _ACK and header_length in family.masks and header_length < len(packet):
             run = runs[flow] = _Run(packet, family, header_length)
             queue.append(run)
         else:

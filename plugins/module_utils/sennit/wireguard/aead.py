@@ -5,47 +5,70 @@
 """ChaCha20-Poly1305 (RFC 8439) for transport data, by the fastest library this host has.
 
 What costs in Python is the call, so the choice is made once, at import. Measured for a packet of 1,420 bytes on one
-machine: 1.2 us for `cryptography` where its AEAD is compiled (from 42 on), 3.7 us for PyNaCl, 7 us for an older
-`cryptography`, whose AEAD is Python around a dozen calls of OpenSSL. PyNaCl is needed for the handshake anyway, so the
+machine: 1.2 us for `cryptography` where its AEAD is compiled (from version 42 on), 3.7 us for PyNaCl, 7 us for an older
+`cryptography`, whose AEAD is Python around a dozen calls of OpenSSL. As PyNaCl is needed for the handshake anyway, the
 last is never worth taking.
 """
 
 from __future__ import annotations
 
 from types import FunctionType
-from typing import Any, Protocol, Union
+from typing import Callable, Optional, Protocol, Union
+
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+except ImportError:
+    _cryptography = False
+else:
+    _cryptography = not isinstance(ChaCha20Poly1305.encrypt, FunctionType)
+
+try:
+    from nacl.bindings import crypto_aead_chacha20poly1305_ietf_decrypt, crypto_aead_chacha20poly1305_ietf_encrypt
+    from nacl.exceptions import CryptoError
+except ImportError:
+    _nacl = False
+else:
+    _nacl = True
 
 Buffer = Union[bytes, bytearray, memoryview]
+_TAG_LENGTH = 16
 
 
 class Aead(Protocol):
-    """One key. The nonce has 12 bytes; the 16-byte tag follows the ciphertext; there is never associated data."""
+    """One key of 32 bytes. The nonce has 12 bytes; the tag follows the ciphertext. WireGuard associates no data."""
 
-    def encrypt(self, nonce: bytes, data: Buffer, associated_data: None) -> bytes: ...
+    def encrypt(self, nonce: bytes, data: Buffer, associated_data: Optional[bytes]) -> bytes: ...
 
-    def decrypt(self, nonce: bytes, data: Buffer, associated_data: None) -> bytes:
+    def decrypt(self, nonce: bytes, data: Buffer, associated_data: Optional[bytes]) -> bytes:
         """Raise AuthenticationError when the tag does not fit, or when there is no room for one."""
 
 
-def _compiled_cryptography() -> Any:
-    try:
-        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305  # noqa: PLC0415
-    except ImportError:
-        return None
-    return None if isinstance(ChaCha20Poly1305.encrypt, FunctionType) else ChaCha20Poly1305
+class NaclAead:
+    """PyNaCl in the shape of `cryptography`'s class."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def encrypt(self, nonce: bytes, data: Buffer, associated_data: Optional[bytes]) -> bytes:
+        sealed: bytes = crypto_aead_chacha20poly1305_ietf_encrypt(bytes(data), associated_data, nonce, self._key)
+        return sealed
+
+    def decrypt(self, nonce: bytes, data: Buffer, associated_data: Optional[bytes]) -> bytes:
+        if len(data) < _TAG_LENGTH:  # not all versions of PyNaCl look
+            raise CryptoError
+        opened: bytes = crypto_aead_chacha20poly1305_ietf_decrypt(bytes(data), associated_data, nonce, self._key)
+        return opened
 
 
-new_aead: Any  # Callable[[bytes], Aead]: a key of 32 bytes
+new_aead: Callable[[bytes], Aead]
 AuthenticationError: type[Exception]
-LIBRARY: str
 
-_ChaCha20Poly1305 = _compiled_cryptography()
-if _ChaCha20Poly1305 is not None:
-    from cryptography.exceptions import InvalidTag
-
-    new_aead, AuthenticationError, LIBRARY = _ChaCha20Poly1305, InvalidTag, "cryptography"
-else:
-    from .aead_nacl import AuthenticationError as _NaclError
-    from .aead_nacl import NaclAead
-
-    new_aead, AuthenticationError, LIBRARY = NaclAead, _NaclError, "nacl"
+if _cryptography:
+    new_aead, AuthenticationError = ChaCha20Poly1305, InvalidTag
+elif _nacl:
+    new_aead, AuthenticationError = NaclAead, CryptoError
+else:  # the agent does not start, as crypto.py lacks PyNaCl too
+    new_aead, AuthenticationError = NaclAead, NotImplementedError

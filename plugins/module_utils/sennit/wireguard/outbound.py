@@ -174,11 +174,7 @@ class Outbound:
         if endpoint is None:
             self.drop(DropReason.NO_ENDPOINT, len(packets))
             return []
-        if (
-            session is None
-            or now >= session.expires_at
-            or session.counter + len(packets) > REJECT_AFTER_MESSAGES
-        ):
+        if session is None or now >= session.expires_at or session.counter + len(packets) > REJECT_AFTER_MESSAGES:
             peer.session = None
             self._stage(peer, packets)
             return []
