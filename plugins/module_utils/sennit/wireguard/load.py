@@ -37,10 +37,11 @@ class RateLimiter:
     """
 
     _INTERVAL = 1.0 / LIMITER_RATE
-    _TOLERANCE = (LIMITER_BURST - 1) * _INTERVAL
+    _TOLERANCE = (LIMITER_BURST - 1) * _INTERVAL + 1e-6  # sums of floats may be off by a little
 
     def __init__(self) -> None:
         self._full_at: dict[bytes, float] = {}
+        self._next_sweep = float("-inf")
 
     def allow(self, address: str, now: float) -> bool:
         """Take a token of this address, given as text. False when there is none left."""
@@ -48,12 +49,17 @@ class RateLimiter:
         full_at = max(self._full_at.get(source, now), now)
         if full_at - now > self._TOLERANCE:
             return False
-        if len(self._full_at) >= _SOURCES and source not in self._full_at:
-            self._full_at = {source: at for source, at in self._full_at.items() if at > now}
-            if len(self._full_at) >= _SOURCES:
-                return False
+        if source not in self._full_at and not self._make_room(now):
+            return False
         self._full_at[source] = full_at + self._INTERVAL
         return True
+
+    def _make_room(self, now: float) -> bool:
+        """Whether there is room for another source. When there is none, full buckets go, but not at every call."""
+        if len(self._full_at) >= _SOURCES and now >= self._next_sweep:
+            self._full_at = {source: at for source, at in self._full_at.items() if at > now}
+            self._next_sweep = now + self._INTERVAL
+        return len(self._full_at) < _SOURCES
 
 
 def _limited_source(address: str) -> bytes:

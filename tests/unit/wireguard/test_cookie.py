@@ -1,0 +1,203 @@
+"""Under load: cookies and the limiter (whitepaper section 5.3)."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from tests.unit.wireguard.network import Host, Network, with_mac1
+
+from sennit.wireguard.constants import (
+    COOKIE_REPLY_LENGTH,
+    TYPE_COOKIE_REPLY,
+    TYPE_INITIATION,
+    TYPE_RESPONSE,
+    UNDER_LOAD_QUEUE_LENGTH,
+)
+from sennit.wireguard.cookie import CookieChecker, CookieJar
+from sennit.wireguard.errors import DropReason, PacketError
+from sennit.wireguard.load import LoadMonitor, RateLimiter
+from sennit.wireguard.messages import CookieReply
+
+NO_MAC2 = bytes(16)
+
+
+def keep_under_load(host: Host) -> None:
+    host.device.control._load.under_load = lambda now: True
+
+
+def test_a_responder_under_load_asks_for_a_cookie(network: Network, pair: tuple[Host, Host]) -> None:
+    one, two = pair
+    keep_under_load(two)
+    one.send(two)
+    network.deliver()
+    assert [datagram.type for datagram in network.log] == [TYPE_INITIATION, TYPE_COOKIE_REPLY]
+    assert len(network.log[1].data) == COOKIE_REPLY_LENGTH
+    assert two.device.drops == {DropReason.COOKIE_REQUIRED: 1}
+    network.elapse(6)
+    first, second = network.sent(TYPE_INITIATION)
+    assert first.data[-16:] == NO_MAC2 != second.data[-16:]
+    assert second.sent_at - first.sent_at >= 5, "a cookie must not be answered at once"
+    assert two.payloads() == [b"hello"]
+
+
+def test_an_initiator_under_load_asks_for_a_cookie(network: Network, pair: tuple[Host, Host]) -> None:
+    one, two = pair
+    keep_under_load(one)
+    one.send(two)
+    network.deliver()
+    assert [datagram.type for datagram in network.log] == [TYPE_INITIATION, TYPE_RESPONSE, TYPE_COOKIE_REPLY]
+    network.elapse(6)
+    assert network.sent(TYPE_RESPONSE)[1].data[-16:] != NO_MAC2
+    assert two.payloads() == [b"hello"]
+
+
+def test_both_under_load(network: Network, pair: tuple[Host, Host]) -> None:
+    one, two = pair
+    keep_under_load(one)
+    keep_under_load(two)
+    one.send(two, b"from one")
+    two.send(one, b"from two")
+    network.elapse(20)
+    assert one.payloads() == [b"from two"]
+    assert two.payloads() == [b"from one"]
+
+
+def test_many_waiting_handshakes_are_load_for_a_second(network: Network, pair: tuple[Host, Host]) -> None:
+    one, two = pair
+    one.send(two)
+    (initiation,) = network.take_in_flight()
+    messages = [b"\1\0\0\0" + network.random.randbytes(112) for _ in range(UNDER_LOAD_QUEUE_LENGTH - 1)]
+    flood = [with_mac1(message, two) for message in messages]
+    two.device.receive(flood, ("203.0.113.1", 1), network.now, network.wall)
+    assert set(two.device.drops) == {DropReason.HANDSHAKE_AUTHENTICATION}
+    output = two.device.receive([*flood, initiation.data], one.endpoint, network.now, network.wall)
+    assert two.device.drops[DropReason.COOKIE_REQUIRED] == len(output.datagrams) == UNDER_LOAD_QUEUE_LENGTH
+    network.now += 0.9
+    assert [data[0] for data, _ in two.device.receive(flood[:1], one.endpoint, network.now, 0.0).datagrams] == [3]
+    network.now += 0.2
+    assert two.device.receive(flood[:1], one.endpoint, network.now, 0.0).datagrams == []
+    two.take(initiation.data, initiation.source)
+    network.deliver()
+    assert two.payloads() == [b"hello"]
+
+
+def test_without_mac1_there_is_no_answer_even_under_load(network: Network, pair: tuple[Host, Host]) -> None:
+    one, two = pair
+    keep_under_load(two)
+    one.send(two)
+    (initiation,) = network.take_in_flight()
+    for position in range(132):
+        forged = bytearray(initiation.data)
+        forged[position] ^= 1
+        two.take(bytes(forged), one.endpoint)
+    assert not network.in_flight
+    assert sum(two.device.drops.values()) == 132
+
+
+def test_a_cookie_belongs_to_an_address_and_a_port(network: Network, pair: tuple[Host, Host]) -> None:
+    one, two = pair
+    keep_under_load(two)
+    one.send(two)
+    network.deliver()
+    network.lose = lambda datagram: True
+    network.elapse(6)
+    again = network.sent(TYPE_INITIATION)[-1]
+    for source in (("192.0.2.9", 51820), ("192.0.2.1", 51821)):
+        two.take(again.data, source)
+    assert two.device.drops == {DropReason.COOKIE_REQUIRED: 3}
+    two.take(again.data, again.source)
+    assert network.sent(TYPE_RESPONSE)
+
+
+def test_cookie_replies_that_answer_nothing_are_refused(network: Network, pair: tuple[Host, Host]) -> None:
+    one, two = pair
+    keep_under_load(two)
+    one.send(two)
+    network.deliver_one()
+    (reply,) = network.take_in_flight()
+    for position in range(8, COOKIE_REPLY_LENGTH):
+        forged = bytearray(reply.data)
+        forged[position] ^= 1
+        one.take(bytes(forged), reply.source)
+    assert one.device.drops == {DropReason.INVALID_COOKIE_REPLY: 56}
+    one.take(reply.data, reply.source)
+    assert sum(one.device.drops.values()) == 56
+    one.take(reply.data, reply.source)
+    assert one.device.drops == {DropReason.INVALID_COOKIE_REPLY: 57}
+    one.take(reply.data[:4] + bytes(4) + reply.data[8:], reply.source)
+    assert one.device.drops[DropReason.UNKNOWN_INDEX] == 1
+
+
+def test_the_life_of_a_cookie() -> None:
+    public, source = bytes(range(32)), ("192.0.2.1", 51820)
+    checker, jar = CookieChecker(public, random.Random(1).randbytes), CookieJar(public)
+    first = jar.add_macs(b"message", 0.0)
+    assert first[-16:] == NO_MAC2
+    checker.check_mac1(first)
+    assert not checker.has_valid_mac2(first, source, 0.0)
+    reply = CookieReply.parse(checker.reply(first, 7, source, 0.0))
+    assert reply.receiver == 7
+    jar.consume(reply, 0.0)
+    with pytest.raises(PacketError):
+        jar.consume(reply, 0.0)
+    for now, mac2, valid in ((114.9, True, True), (115.1, False, False)):
+        message = jar.add_macs(b"message", now)
+        assert (message[-16:] != NO_MAC2) == mac2
+        assert checker.has_valid_mac2(message, source, now) == valid
+    old = jar.add_macs(b"message", 100.0)
+    assert checker.has_valid_mac2(old, source, 119.9)
+    assert not checker.has_valid_mac2(old, source, 120.0)
+    checker.reply(first, 7, source, 121.0)
+    assert not checker.has_valid_mac2(old, source, 121.0)
+
+
+def test_load_is_sticky() -> None:
+    monitor = LoadMonitor()
+    monitor.handshakes_waiting(127, 10.0)
+    assert not monitor.under_load(10.0)
+    monitor.handshakes_waiting(128, 10.0)
+    monitor.handshakes_waiting(0, 10.5)
+    assert monitor.under_load(10.9)
+    assert not monitor.under_load(11.0)
+
+
+def test_the_limiter_allows_a_burst_of_5_and_20_a_second() -> None:
+    limiter = RateLimiter()
+    assert [limiter.allow("192.0.2.1", 1.0) for _ in range(7)] == [True] * 5 + [False] * 2
+    assert limiter.allow("192.0.2.2", 1.0)
+    assert [limiter.allow("192.0.2.1", 1.0501) for _ in range(2)] == [True, False]
+    assert [limiter.allow("192.0.2.1", 1.1502) for _ in range(3)] == [True, True, False]
+    allowed = sum(limiter.allow("192.0.2.1", 2.0 + number / 1000) for number in range(10_000))
+    assert 200 <= allowed <= 206
+
+
+def test_the_limiter_takes_an_ipv6_host_as_its_network() -> None:
+    limiter = RateLimiter()
+    assert sum(limiter.allow(f"2001:db8::{number:x}", 1.0) for number in range(100)) == 5
+    assert limiter.allow("2001:db8:0:1::1", 1.0)
+    assert limiter.allow("fe80::1%eth0", 1.0)
+
+
+def test_the_limiter_does_not_grow_without_end() -> None:
+    limiter = RateLimiter()
+    sources = [f"10.{a}.{b}.{c}" for a in range(4) for b in range(16) for c in range(256)]
+    assert sum(limiter.allow(source, 1.0) for source in sources) == 8192
+    assert limiter.allow(sources[0], 1.0)
+    assert limiter.allow(sources[-1], 1.2)
+    assert len(limiter._full_at) < 10
+
+
+def test_an_established_source_is_limited_under_load(network: Network, pair: tuple[Host, Host]) -> None:
+    """A valid mac2 does not give leave to flood."""
+    one, two = pair
+    keep_under_load(two)
+    one.send(two)
+    network.deliver()
+    network.elapse(5)
+    jar = one.device.control._peers[two.public_key].cookies
+    for _ in range(20):
+        message = b"\1\0\0\0" + network.random.randbytes(112)
+        two.take(jar.add_macs(message, network.now), one.endpoint)
+    assert two.device.drops[DropReason.HANDSHAKE_AUTHENTICATION] == 5
+    assert two.device.drops[DropReason.RATE_LIMITED] == 15
