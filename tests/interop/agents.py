@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -10,10 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sennit import api
 from sennit.key import ensure_private_key
@@ -30,6 +32,42 @@ def run(*command: str, check: bool = True) -> str:
     if check and result.returncode:
         raise AssertionError(f"{' '.join(command)}: exit status {result.returncode}\n{result.stdout}{result.stderr}")
     return result.stdout
+
+
+class Lines:
+    """What a process writes, line by line, to be waited for."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._lines: list[str] = []
+        self._open = True
+        self._grown = threading.Condition()
+        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            with self._grown:
+                self._lines.append(line.decode().rstrip("\n"))
+                self._grown.notify_all()
+        with self._grown:
+            self._open = False
+            self._grown.notify_all()
+        stream.close()
+
+    def __str__(self) -> str:
+        with self._grown:
+            return "\n".join(self._lines)
+
+    def wait_for(self, text: str, times: int = 1, timeout: float = 30.0) -> None:
+        """Until this many lines have the text in them."""
+
+        def there() -> bool:
+            return sum(text in line for line in self._lines) >= times or not self._open
+
+        with self._grown:
+            self._grown.wait_for(there, timeout)
+            found = sum(text in line for line in self._lines)
+        if found < times:
+            raise AssertionError(f"{text!r} was there {found} times of {times}\n{self}")
 
 
 class Notifications:
@@ -60,6 +98,7 @@ class Notifications:
 
     def close(self) -> None:
         self._socket.close()
+        self.path.unlink()
 
 
 class Host:
@@ -76,7 +115,7 @@ class Host:
         self.agent: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
         self.directory.mkdir()
-        self.log = self.directory / "log"
+        self.notifications = Notifications(self.directory / "notify")
         (self.directory / "state").mkdir(mode=0o700)
         self.public_key = ensure_private_key(str(self.directory / "state/private.key"))
         self.configure()
@@ -108,43 +147,60 @@ class Host:
 
     # --- the agent
 
-    def start(self) -> None:
-        """Start the agent, and return when it says that it is ready."""
-        if self.agent is not None:
-            raise AssertionError(f"an agent runs already on {self.name}")
-        notifications = Notifications(self.directory / "notify")
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start an agent, whatever comes of it."""
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(PACKAGE_ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "NOTIFY_SOCKET": str(notifications.path),
+            "NOTIFY_SOCKET": str(self.notifications.path),
             **self.environment,
         }
         command = ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "sennit.agent"]
+        agent = subprocess.Popen(
+            [*command, "--config", str(self.directory / "agent.json")], env=environment, stderr=subprocess.PIPE
+        )
+        if agent.stderr is None:
+            raise AssertionError("there is a pipe")
+        self.log = Lines(agent.stderr)
+        return agent
+
+    def start(self) -> None:
+        """Start the agent, and return when it says that it is ready."""
+        if self.agent is not None:
+            raise AssertionError(f"an agent runs already on {self.name}")
+        self.agent = self.launch()
         try:
-            with open(self.log, "ab") as log:
-                self.agent = subprocess.Popen(
-                    [*command, "--config", str(self.directory / "agent.json")],
-                    env=environment, stdout=log, stderr=log,
-                )  # fmt: skip
-            notifications.wait_for("READY=1", self.agent)
+            self.notifications.wait_for("READY=1", self.agent)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.log.read_text()}") from None
-        finally:
-            notifications.close()
-            notifications.path.unlink()
+            raise AssertionError(f"{error}\n{self.log}") from None
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """End the agent and return its exit status."""
+        """End the agent and return its exit status, when its workers have ended too."""
         if self.agent is None:
             raise AssertionError(f"no agent runs on {self.name}")
+        workers = [os.pidfd_open(pid) for pid in self.workers()]
         self.agent.send_signal(number)
         status = self.agent.wait(30)
         self.agent = None
+        for worker in workers:
+            if not select.select([worker], [], [], 10)[0]:
+                raise AssertionError("a worker outlived the agent")
+            os.close(worker)
         return status
+
+    def workers(self) -> list[int]:
+        """The agent's child processes."""
+        if self.agent is None:
+            return []
+        pid = self.agent.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def call(self, method: str, **params: Any) -> Any:
         return api.call(str(self.directory / "run/control.sock"), method, params)
+
+    def apply(self, signed: bytes) -> dict[str, Any]:
+        return self.call("netmap.apply", netmap=base64.b64encode(signed).decode())  # type: ignore[no-any-return]
 
     def status(self) -> dict[str, Any]:
         return self.call("status")  # type: ignore[no-any-return]
@@ -178,7 +234,9 @@ class Host:
         routes = [
             route["dst"]
             for family in ("-4", "-6")
-            for route in json.loads(self.run("ip", "-j", family, "route", "show", "table", "21472", check=False) or "[]")
+            for route in json.loads(
+                self.run("ip", "-j", family, "route", "show", "table", "21472", check=False) or "[]"
+            )
         ]
         found = {"links": [link["ifname"] for link in links if link["ifname"] == "sennit0"]}
         return {what: value for what, value in {**found, "rules": rules, "routes": routes}.items() if value}
@@ -210,6 +268,7 @@ class Mesh:
         for host in self.hosts:
             if host.agent is not None:
                 host.stop(signal.SIGKILL)
+            host.notifications.close()
         for namespace in (f"{self.prefix}-sw", *(host.namespace for host in self.hosts)):
             run("ip", "netns", "del", namespace, check=False)
 

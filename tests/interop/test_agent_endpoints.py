@@ -1,0 +1,44 @@
+"""Endpoints that are DNS names: looked up beside the mesh, which does not wait for them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.interop.agents import Mesh
+
+
+@pytest.fixture
+def mesh(tmp_path):
+    with Mesh(tmp_path, "alpha", "beta", "gamma") as mesh:
+        yield mesh
+
+
+@pytest.fixture
+def names(mesh):
+    """alpha's own /etc/hosts, by the way that ip-netns(8) has for it."""
+    directory = Path("/etc/netns") / mesh.hosts[0].namespace
+    directory.mkdir(parents=True)
+    hosts = directory / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n")
+    (directory / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    yield hosts
+    shutil.rmtree(directory)
+
+
+def test_a_name_is_looked_up_until_it_is_found_while_the_mesh_works(mesh, names):
+    alpha, beta, gamma = mesh.hosts
+    nodes = [alpha.node(endpoint=None), beta.node(endpoint="beta.example:51820"), gamma.node()]
+    for host in mesh.hosts:
+        host.start()
+        host.apply(mesh.netmap(1, *nodes))
+    alpha.log.wait_for("endpoint beta.example:51820: ")
+    assert alpha.peer("beta")["endpoint"] is None
+    assert alpha.cli("ping", "gamma", "-c", "1").returncode == 0
+    with names.open("a") as file:
+        file.write(f"{beta.underlay[0]} beta.example\n")
+    alpha.log.wait_for(f"endpoint beta.example:51820 is at {beta.underlay[0]}")
+    result = alpha.cli("ping", "beta", "-c", "1")
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[-1] == f"beta: 2 of 2 answered, by {beta.underlay[0]}:51820"
