@@ -1,0 +1,125 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent_config
+short_description: Configure the Sennit agent
+description:
+  - Writes C(/etc/sennit/agent.json), which tells the agent its network, the key that its netmap must be signed with,
+    and the numbers that it takes on the host. Everything else comes with the netmap.
+version_added: 0.1.0
+author:
+  - Sennit contributors (@sennit)
+extends_documentation_fragment:
+  - sennit.mesh.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description: Whether the configuration is there.
+    type: str
+    choices: [present, absent]
+    default: present
+  network:
+    description: The network's name. Required with O(state=present).
+    type: str
+  signing_key:
+    description:
+      - The Ed25519 public key, in base64, that every netmap must be signed with; the host pins it. Required with
+        O(state=present).
+    type: str
+  interface:
+    description: The mesh interface's name.
+    type: str
+    default: sennit0
+  listen_port:
+    description: The UDP port; V(0) lets the kernel choose.
+    type: int
+    default: 51820
+  mtu:
+    description: The mesh interface's MTU in bytes.
+    type: int
+    default: 1420
+  fwmark:
+    description: The mark of the agent's own packets, which keeps them out of the tunnel.
+    type: int
+    default: 21472
+  table:
+    description: The agent's routing table.
+    type: int
+    default: 21472
+  rule_priority:
+    description: The priority of the agent's first routing rule.
+    type: int
+    default: 5200
+seealso:
+  - module: sennit.mesh.agent
+"""
+
+EXAMPLES = r"""
+- name: Configure the agent
+  sennit.mesh.agent_config:
+    network: demo
+    signing_key: 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+"""
+
+RETURN = r"""
+config:
+  description: The configuration as written.
+  type: dict
+  returned: with O(state=present)
+  sample: {network: demo, listen_port: 51820}
+"""
+
+import dataclasses
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sennit.mesh.plugins.module_utils._agent_files import CONFIG
+from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config, ConfigError
+
+KEYS = ("network", "signing_key", "interface", "listen_port", "mtu", "fwmark", "table", "rule_priority")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "network": {"type": "str"},
+            # The public half.
+            "signing_key": {"type": "str", "no_log": False},
+            "interface": {"type": "str", "default": "sennit0"},
+            "listen_port": {"type": "int", "default": 51820},
+            "mtu": {"type": "int", "default": 1420},
+            "fwmark": {"type": "int", "default": 21472},
+            "table": {"type": "int", "default": 21472},
+            "rule_priority": {"type": "int", "default": 5200},
+        },
+        required_if=[("state", "present", ["network", "signing_key"])],
+        supports_check_mode=True,
+    )
+    # The netmap's path and the socket tell who is where on the host: not for everyone to read.
+    file = ManagedFile(module, CONFIG, 0o600)
+    if module.params["state"] == "absent":
+        difference = file.absent()
+        module.exit_json(changed=difference is not None, diff=difference or {})
+    try:
+        config = dataclasses.asdict(Config.from_mapping({key: module.params[key] for key in KEYS}, CONFIG))
+    except ConfigError as error:
+        module.fail_json(msg=str(error))
+    difference = file.present(json.dumps(config, indent=2) + "\n")
+    module.exit_json(changed=difference is not None, diff=difference or {}, config=config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: firewall
+short_description: Let the mesh through a host's firewalld
+description:
+  - Puts the mesh interface into a zone of its own, in which only the given services are open, and opens the agent's UDP
+    port in the zones that face the underlay, as a firewalld service named C(sennit).
+  - Does everything permanently and in the running firewall. A new zone or service becomes live by a reload of
+    firewalld, which keeps established connections.
+  - On a host on which firewalld does not run there is nothing to open, and the module changes nothing.
+version_added: 0.1.0
+author:
+  - Sennit contributors (@sennit)
+extends_documentation_fragment:
+  - sennit.mesh.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(absent) removes the zone and the service.
+    type: str
+    choices: [present, absent]
+    default: present
+  interface:
+    description: The mesh interface.
+    type: str
+    default: sennit0
+  listen_port:
+    description: The agent's UDP port.
+    type: int
+    default: 51820
+  zone:
+    description: The zone for the mesh interface.
+    type: str
+    default: sennit
+  services:
+    description: The firewalld services that the mesh may reach on this host. Ping is answered in any case.
+    type: list
+    elements: str
+    default: [ssh]
+  underlay_zones:
+    description:
+      - The zones in which the UDP port is opened, instead of those found. Found are the default zone and the zones of
+        the interfaces that have a route with a gateway.
+    type: list
+    elements: str
+seealso:
+  - module: sennit.mesh.gateway
+"""
+
+EXAMPLES = r"""
+- name: Let the mesh in, and SSH and HTTPS from the mesh
+  sennit.mesh.firewall:
+    services: [ssh, https]
+"""
+
+RETURN = r"""
+backend:
+  description: V(firewalld), or V(none) when it does not run.
+  type: str
+  returned: always
+underlay_zones:
+  description: The zones in which the UDP port is open.
+  type: list
+  elements: str
+  returned: with firewalld and O(state=present)
+  sample: [public]
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import Firewalld
+from ansible_collections.sennit.mesh.plugins.module_utils._host import firewalld_state, gateway_interfaces
+
+SERVICE = "sennit"
+
+
+class Firewall:
+    def __init__(self, module: AnsibleModule, firewalld: Firewalld) -> None:
+        self.module = module
+        self.firewalld = firewalld
+
+    def represent(self) -> dict[str, Any]:
+        differences = self.firewalld.differences
+        return {"changed": bool(differences), "diff": differences, "backend": "firewalld"}
+
+    def present(self) -> dict[str, Any]:
+        parameters = self.module.params
+        underlay = parameters["underlay_zones"]
+        if underlay is None:
+            underlay = self._underlay_zones()
+        self._check_names(underlay, parameters["services"])
+        self.firewalld.present(
+            "service",
+            SERVICE,
+            {
+                "short": "Sennit",
+                "description": "The encrypted packets of the mesh (WireGuard).",
+                "ports": [(str(parameters["listen_port"]), "udp")],
+            },
+        )
+        self.firewalld.present(
+            "zone",
+            parameters["zone"],
+            {
+                "short": "Sennit",
+                "description": "What comes out of the mesh.",
+                "target": "default",
+                "interfaces": [parameters["interface"]],
+                "services": parameters["services"],
+            },
+        )
+        for zone in self.firewalld.names("zone"):
+            if zone != parameters["zone"]:
+                self.firewalld.service_in_zone(zone, SERVICE, zone in underlay)
+        self.firewalld.apply()
+        return {**self.represent(), "underlay_zones": underlay}
+
+    def absent(self) -> dict[str, Any]:
+        for zone in self.firewalld.names("zone"):
+            self.firewalld.service_in_zone(zone, SERVICE, False)
+        self.firewalld.absent("zone", self.module.params["zone"])
+        self.firewalld.absent("service", SERVICE)
+        self.firewalld.apply()
+        return self.represent()
+
+    def _underlay_zones(self) -> list[str]:
+        gateways = gateway_interfaces(self.module) - {self.module.params["interface"]}
+        return sorted({self.firewalld.default_zone(), *(self.firewalld.zone_of(name) for name in gateways)})
+
+    def _check_names(self, zones: list[str], services: list[str]) -> None:
+        for option, kind, names in (("underlay_zones", "zone", zones), ("services", "service", services)):
+            unknown = sorted(set(names) - set(self.firewalld.names(kind)) - {SERVICE})
+            if unknown:
+                self.module.fail_json(msg=f"{option}: firewalld on this host has no {kind} '{unknown[0]}'")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "interface": {"type": "str", "default": "sennit0"},
+            "listen_port": {"type": "int", "default": 51820},
+            "zone": {"type": "str", "default": "sennit"},
+            "services": {"type": "list", "elements": "str", "default": ["ssh"]},
+            "underlay_zones": {"type": "list", "elements": "str"},
+        },
+        supports_check_mode=True,
+    )
+    state = firewalld_state(module)
+    if state == "starting":
+        module.warn(
+            "firewalld is enabled but does not run on this host; once it runs, it stops the mesh until the next play"
+        )
+    if state != "running":
+        module.exit_json(changed=False, backend="none")
+    firewall = Firewall(module, Firewalld(module))
+    module.exit_json(**(firewall.present() if module.params["state"] == "present" else firewall.absent()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: status_info
+short_description: Tell what Sennit is on a host
+description:
+  - Tells whether the agent is installed, which version, key and netmap it has, what its service does, and what the host
+    offers it (its own networks, missing libraries, the firewall).
+  - Reads only.
+version_added: 0.1.0
+author:
+  - Sennit contributors (@sennit)
+extends_documentation_fragment:
+  - sennit.mesh.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+    details: Changes nothing.
+  idempotent:
+    support: full
+options:
+  interface:
+    description: The mesh interface, which is left out of RV(underlay).
+    type: str
+    default: sennit0
+seealso:
+  - module: sennit.mesh.agent
+"""
+
+EXAMPLES = r"""
+- name: See what is on the host
+  sennit.mesh.status_info:
+  register: sennit_status
+
+- name: Show each peer and when it was last heard
+  ansible.builtin.debug:
+    msg: "{{ item.name }}: {{ item.latest_handshake }}"
+  loop: "{{ sennit_status.agent.peers }}"
+  when: sennit_status.agent is not none
+"""
+
+RETURN = r"""
+installed:
+  description: Whether the agent's code is on the host.
+  type: bool
+  returned: always
+version:
+  description: The installed code's version.
+  type: str
+  returned: always, null when not installed
+  sample: 0.1.0
+public_key:
+  description: The node's WireGuard public key, in base64.
+  type: str
+  returned: always, null when there is no key yet
+network:
+  description: The network that the host belongs to.
+  type: str
+  returned: always, null when not configured
+  sample: demo
+signing_key:
+  description: The Ed25519 public key that the host has pinned, in base64.
+  type: str
+  returned: always, null when not configured
+netmap:
+  description: The signed netmap that the host keeps, in base64.
+  type: str
+  returned: always, null when there is none
+underlay:
+  description: The host's own addresses with their on-link prefix, without loopback, link-local ones and the mesh.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    interface:
+      description: Where the address is.
+      type: str
+      sample: eth0
+    address:
+      description: The address.
+      type: str
+      sample: 198.51.100.10
+    prefix:
+      description: The prefix that is on-link by it.
+      type: str
+      sample: 198.51.100.0/27
+missing_libraries:
+  description: Python libraries that the agent needs and the host's own Python has not, by their import name.
+  type: list
+  elements: str
+  returned: always
+  sample: [nacl]
+os_family:
+  description: The distribution's family, as package names go.
+  type: str
+  returned: always
+  sample: debian
+service:
+  description: The agent's service.
+  type: dict
+  returned: always
+  contains:
+    enabled:
+      description: Whether it starts at boot.
+      type: bool
+    active:
+      description: Whether it runs now.
+      type: bool
+    outdated:
+      description: Whether it runs with code, configuration or a unit older than those on the host.
+      type: bool
+firewall:
+  description: The host's firewall.
+  type: dict
+  returned: always
+  contains:
+    firewalld:
+      description: V(running), V(starting) (enabled but not running), V(off) (disabled or masked) or V(absent).
+      type: str
+    nftables:
+      description: Whether the command C(nft) is there.
+      type: bool
+agent:
+  description: What the running agent says of itself, as C(sennit status --json).
+  type: dict
+  returned: always, null when no agent answers
+"""
+
+import base64
+import importlib.util
+import os
+import sys
+from typing import Any, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sennit.mesh.plugins.module_utils import _agent_files as agent_files
+from ansible_collections.sennit.mesh.plugins.module_utils._host import (
+    firewalld_state,
+    on_link_interfaces,
+    read_text,
+)
+
+LIBRARIES = ("nacl", "cryptography", "pyroute2", "tabulate")
+
+# Prints the names, of those given, that the Python running it cannot import.
+_PROBE = "import importlib.util, sys; print(*[n for n in sys.argv[1:] if importlib.util.find_spec(n) is None])"
+
+
+class StatusInfo:
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+
+    def represent(self) -> dict[str, Any]:
+        status = agent_files.agent_status()
+        service = agent_files.service_state(self.module)
+        config = agent_files.installed_config()
+        version = agent_files.installed_version()
+        return {
+            "installed": version is not None,
+            "version": version,
+            "public_key": agent_files.public_key(self.module, status, service["outdated"]),
+            "network": config.get("network"),
+            "signing_key": config.get("signing_key"),
+            "netmap": self._netmap(),
+            "underlay": self._underlay(),
+            "missing_libraries": self._missing_libraries(),
+            "os_family": self._os_family(),
+            "service": service,
+            "firewall": {
+                "firewalld": firewalld_state(self.module),
+                "nftables": self.module.get_bin_path("nft", opt_dirs=["/usr/sbin", "/sbin"]) is not None,
+            },
+            "agent": status,
+        }
+
+    def _netmap(self) -> Optional[str]:
+        try:
+            with open(agent_files.NETMAP, "rb") as file:
+                return base64.b64encode(file.read()).decode()
+        except FileNotFoundError:
+            return None
+
+    def _underlay(self) -> list[dict[str, str]]:
+        return [
+            {"interface": name, "address": str(address.ip), "prefix": str(address.network)}
+            for name, address in on_link_interfaces(self.module, exclude=[self.module.params["interface"]])
+        ]
+
+    def _missing_libraries(self) -> list[str]:
+        if os.path.realpath(sys.executable) == os.path.realpath(agent_files.PYTHON):
+            return [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+        code, out, err = self.module.run_command([agent_files.PYTHON, "-I", "-c", _PROBE, *LIBRARIES])
+        if code != 0:
+            self.module.fail_json(msg=f"the agent needs {agent_files.PYTHON} on the host: {err.strip()}")
+        return out.split()
+
+    def _os_family(self) -> str:
+        """ID of os-release(5), or the first of ID_LIKE that is a family."""
+        lines = (read_text("/etc/os-release") or read_text("/usr/lib/os-release") or "").splitlines()
+        release = dict(line.replace('"', "").split("=", 1) for line in lines if "=" in line)
+        names = [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
+        families = {"debian": "debian", "ubuntu": "debian", "rhel": "rhel", "fedora": "rhel", "centos": "rhel"}
+        return next((families[name] for name in names if name in families), names[0])
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"interface": {"type": "str", "default": "sennit0"}}, supports_check_mode=True)
+    module.exit_json(changed=False, **StatusInfo(module).represent())
+
+
+if __name__ == "__main__":
+    main()
