@@ -27,6 +27,7 @@ from typing import Callable
 from . import tai64n
 from .constants import (
     KEY_LENGTH,
+    REJECT_AFTER_MESSAGES,
     REJECT_AFTER_TIME,
     REKEY_AFTER_MESSAGES,
     REKEY_AFTER_TIME,
@@ -155,7 +156,9 @@ class Control:
         if peer is None:
             return
         if isinstance(event, HandshakeNeeded):
-            self._initiate(peer, now, wall)
+            # Outbound may have asked before it heard of the session that we have by now.
+            if not self._may_send(peer, now):
+                self._initiate(peer, now, wall)
         elif isinstance(event, (DataSent, KeepaliveSent)):
             self._transport_sent(peer, event, now, wall)
         else:
@@ -359,11 +362,15 @@ class Control:
             self._send_keepalive(peer, now, wall)
 
     def _send_keepalive(self, peer: Peer, now: float, wall: float) -> None:
-        current = peer.keypairs.current
-        if current is None or now - current.created_at >= REJECT_AFTER_TIME:
-            self._initiate(peer, now, wall)
-        else:
+        if self._may_send(peer, now):
             self._commands.append(SendKeepalive(peer.public_key))
+        else:
+            self._initiate(peer, now, wall)
+
+    def _may_send(self, peer: Peer, now: float) -> bool:
+        """Whether outbound has a keypair to send with, or will have when it has carried out our commands."""
+        current, sent = peer.keypairs.current, peer.keypairs.sent
+        return current is not None and now - current.created_at < REJECT_AFTER_TIME and sent < REJECT_AFTER_MESSAGES
 
     def _give_up(self, peer: Peer) -> None:
         self._forget_handshake(peer)
