@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 from tests.unit.wireguard.network import Host, Network
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 @pytest.fixture
