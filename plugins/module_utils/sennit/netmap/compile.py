@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Callable, Optional
 
 from .allocate import AddressBook, PoolExhaustedError
 from .collisions import refuse_collisions
@@ -124,16 +124,17 @@ def _network(
         return None
 
     name = agreed("sennit_network") or DEFAULT_NETWORK
-    domain = agreed("sennit_domain") or f"{name}.internal"
-    for variable, value, check in (
-        ("sennit_network", name, check_network_name),
-        ("sennit_domain", domain, check_domain),
-    ):
+    domain = agreed("sennit_domain")
+    checks: dict[str, tuple[Optional[str], Callable[[str], str]]] = {
+        "sennit_network": (name, check_network_name),
+        "sennit_domain": (domain, check_domain),
+    }
+    for variable, (value, check) in checks.items():
         try:
-            check(value)
+            if value is not None:
+                check(value)
         except ValueError as error:
             findings.refuse(hosts[0].name, variable, value, error)
-
     for host in hosts:
         if host.report and host.report.network not in (None, name):
             reason = f"is not the network {host.report.network}, which this host is in; take it out of that one first"
@@ -151,7 +152,7 @@ def _network(
         except ValueError as error:
             findings.refuse(hosts[0].name, variable, text, error)
             pools[version] = parse_prefix(default)
-    network = Network(name=name, domain=domain, pools=(str(pools[4]), str(pools[6])))
+    network = Network(name=name, domain=domain or f"{name}.internal", pools=(str(pools[4]), str(pools[6])))
     if before and before != network.pools:
         findings.warnings.append(
             f"the pools change from {', '.join(before)} to {', '.join(network.pools)}: members whose addresses are in "
