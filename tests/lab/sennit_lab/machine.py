@@ -8,7 +8,6 @@ tells its state to whoever connects to its socket, one JSON object a line, the c
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import os
 import selectors
@@ -120,13 +119,11 @@ def _networkd(topology: Topology, host: Host) -> dict[str, str]:
     files = {}
     for interface in host.interfaces:
         lines = ["[Match]", f"Name={interface.name}", "", "[Network]", "LinkLocalAddressing=ipv6", "IPv6AcceptRA=no"]
+        # The topology rules duplicates out, so that no address has to wait until their detection is over.
+        lines += ["IPv6DuplicateAddressDetection=0"]
+        lines += [f"Address={address}" for address in interface.addresses]
         on_link = [address.network for address in interface.addresses]
         lines += [f"Gateway={hop}" for hop in gateways if any(hop in prefix for prefix in on_link)]
-        for address in interface.addresses:
-            lines += ["", "[Address]", f"Address={address}"]
-            if isinstance(address, ipaddress.IPv6Interface):
-                # The topology rules duplicates out, so nothing has to wait for their detection.
-                lines += ["DuplicateAddressDetection=none"]
         files[f"/etc/systemd/network/10-{interface.name}.network"] = "\n".join(lines) + "\n"
     return files
 

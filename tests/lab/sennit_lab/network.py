@@ -69,7 +69,9 @@ def add_switches(lab: str, topology: Topology) -> None:
 def add_router(lab: str, topology: Topology, router: Router, plan: Iterable[Cable]) -> None:
     """Make a router's namespace, plug it in, and give it addresses and routes."""
     name = namespace(lab, router.name)
-    _add_namespace(name, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
+    # Duplicates are ruled out by the topology, so that nothing has to wait for their detection.
+    no_detection = "net.ipv6.conf.default.accept_dad=0"
+    _add_namespace(name, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", no_detection])
     _plug(lab, name, plan)
     ip_batch(name, ["link set lo up", *_addresses(router.interfaces)])
     ip_batch(name, [f"route add {prefix} via {hop}" for prefix, hop in topology.routes(router)])
@@ -127,8 +129,7 @@ def _addresses(interfaces: Iterable[Interface]) -> Iterable[str]:
     for interface in interfaces:
         yield f"link set {interface.name} up"
         for address in interface.addresses:
-            # Duplicates are ruled out by the topology, so that nothing has to wait for their detection.
-            yield f"address add {address} dev {interface.name}" + (" nodad" if address.version == 6 else "")
+            yield f"address add {address} dev {interface.name}"
 
 
 def _end_processes(name: str, patience: float = 5.0) -> None:

@@ -195,8 +195,8 @@ def _finish(root: Path) -> None:
     run("chroot", str(root), "apt-get", "update")
     run("systemctl", "--root", str(root), "enable", *ENABLED)
     run("systemctl", "--root", str(root), "mask", *MASKED)
-    # An address is there when networkd says so; nothing on these hosts has to wait for a cable.
-    run("systemctl", "--root", str(root), "disable", "systemd-networkd-wait-online.service")
+    # A host that has booted has its addresses.
+    run("systemctl", "--root", str(root), "add-wants", "multi-user.target", "network-online.target")
     resolv = root / "etc/resolv.conf"
     resolv.unlink(missing_ok=True)
     resolv.symlink_to("../run/systemd/resolve/stub-resolv.conf")
