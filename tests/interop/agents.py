@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -25,6 +26,7 @@ from sennit.netmap.signing import generate_signing_key, sign, verify_key_of
 PACKAGE_ROOT = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 NETWORK = Network("demo", "demo.internal", ("100.64.0.0/10", "fd5e::/48"))
 PORT = 51820
+_numbers = itertools.count()
 
 
 def run(*command: str, check: bool = True) -> str:
@@ -246,7 +248,8 @@ class Mesh:
     """Hosts on one switch, and the key that signs their netmap."""
 
     def __init__(self, directory: Path, *names: str) -> None:
-        self.prefix = f"sag{os.getpid()}"
+        # The mesh of a module and that of a test in it are there at once.
+        self.prefix = f"sag{os.getpid()}x{next(_numbers)}"
         self.directory = directory
         self.signing_key = generate_signing_key()
         self.hosts = [Host(self, name, number) for number, name in enumerate(names, start=1)]
