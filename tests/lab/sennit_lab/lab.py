@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -56,9 +57,14 @@ class Lab:
     def locked(self) -> Iterator[None]:
         """Let no second `up`, `down` or `reboot` work on the same lab meanwhile."""
         STATE.mkdir(parents=True, exist_ok=True)
-        with (STATE / f"{self.name}.lock").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        path = STATE / f"{self.name}.lock"
+        while True:
+            with path.open("w", encoding="ascii") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                # A `down` that held it before may have removed the file, and another may hold a new one.
+                if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                    yield
+                    return
 
     def up(self, topology: Topology, suite: str, say: Say) -> None:
         """Start the lab; nothing to do when it is up with the same topology. `suite` is for hosts that name none."""
