@@ -1,0 +1,123 @@
+"""The overview in the terminal."""
+
+import copy
+
+import pytest
+
+from sennit.display import age, overview, size
+
+STATUS = {
+    "version": "0.1.0",
+    "network": "demo",
+    "interface": "sennit0",
+    "datapath": "userspace",
+    "node": "alpha",
+    "public_key": "KEY=",
+    "addresses": ["100.64.0.1", "fd5e::1"],
+    "listen_port": 51820,
+    "uptime": 5.0,
+    "netmap": {"version": 7, "sha256": "00", "refused": None},
+    "peers": [
+        {
+            "name": "beta",
+            "kind": "node",
+            "public_key": "KEY2=",
+            "addresses": ["100.64.0.2", "fd5e::2"],
+            "routes": ["192.168.10.0/24", "192.168.20.0/24"],
+            "allowed_ips": [],
+            "endpoint": "192.0.2.2:51820",
+            "latest_handshake": 988.0,
+            "rx_bytes": 1000,
+            "tx_bytes": 3 * 1024 * 1024,
+            "persistent_keepalive": 0,
+        },
+        {
+            "name": "phone",
+            "kind": "static",
+            "public_key": "KEY3=",
+            "addresses": ["100.64.0.3"],
+            "routes": [],
+            "allowed_ips": [],
+            "endpoint": None,
+            "latest_handshake": None,
+            "rx_bytes": 0,
+            "tx_bytes": 0,
+            "persistent_keepalive": 0,
+        },
+    ],
+    "routes": [
+        {"prefix": "192.168.10.0/24", "via": "beta", "state": "installed"},
+        {"prefix": "192.168.20.0/24", "via": "beta", "state": "on-link"},
+    ],
+    "problems": [],
+    "drops": {},
+}
+
+
+@pytest.fixture
+def status():
+    return copy.deepcopy(STATUS)
+
+
+def test_overview(status):
+    assert [line.rstrip() for line in overview(status, 1000.0).splitlines()] == [
+        "network     demo",
+        "node        alpha",
+        "addresses   100.64.0.1  fd5e::1",
+        "public key  KEY=",
+        "interface   sennit0, userspace, UDP port 51820",
+        "netmap      version 7",
+        "",
+        "peer   address     endpoint         handshake  received  sent     routes",
+        "beta   100.64.0.2  192.0.2.2:51820  12 s ago   1000 B    3.0 MiB  192.168.10.0/24",
+        "       fd5e::2                                                    192.168.20.0/24 (on-link)",
+        "phone  100.64.0.3  -                never      0 B       0 B      -",
+    ]
+
+
+def test_a_refusal_and_problems_are_in_plain_sight(status):
+    status["netmap"]["refused"] = {"reason": "older", "message": "version 6; version 7 is here", "at": 940.0}
+    status["problems"] = ["fd5e::1/128: Permission denied"]
+    lines = overview(status, 1000.0).splitlines()
+    assert "            REFUSED 1 min ago (older): version 6; version 7 is here" in lines
+    assert "PROBLEM     fd5e::1/128: Permission denied" in lines
+
+
+def test_drops_most_frequent_first(status):
+    status["drops"] = {"invalid-mac1": 2, "replayed-counter": 30}
+    assert [line.split() for line in overview(status, 1000.0).splitlines()[-3:]] == [
+        ["dropped", "packets"],
+        ["replayed-counter", "30"],
+        ["invalid-mac1", "2"],
+    ]
+
+
+def test_before_there_is_a_netmap(status):
+    status.update(node=None, addresses=[], peers=[], routes=[])
+    status["netmap"]["version"] = None
+    text = overview(status, 1000.0)
+    assert "none yet; waiting for one" in text
+    assert "peer" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 s ago"), (0, "0 s ago"), (59.9, "59 s ago"), (60, "1 min ago"), (7200, "2 h ago"), (90000, "1 d ago")],
+)
+def test_age(seconds, text):
+    assert age(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (5 * 1024**3, "5.0 GiB"),
+        (2**50, "1024.0 TiB"),
+    ],
+)
+def test_size(count, text):
+    assert size(count) == text
