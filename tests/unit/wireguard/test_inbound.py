@@ -68,7 +68,7 @@ def test_packets_in_order_without_their_padding(inbound: Inbound) -> None:
     datagrams = [sealed(INNER.ljust(32, b"\0"), 0), sealed(INNER_V6, 1), sealed(INNER, 2)]
     assert inbound.receive(datagrams, SOURCE, NOW) == [INNER, INNER_V6, INNER]
     size = sum(map(len, datagrams))
-    assert inbound.take_events() == [DataReceived(PEER, 3, size, KEYPAIR.local_index, SOURCE)]
+    assert inbound.take_events() == [DataReceived(PEER, 3, size, KEYPAIR.local_index, SOURCE, NOW)]
 
 
 def test_views_of_one_buffer(inbound: Inbound) -> None:
@@ -88,7 +88,7 @@ def test_the_first_packet_on_a_keypair_is_urgent(inbound: Inbound) -> None:
 def test_a_keepalive_is_reported_and_not_passed_on(inbound: Inbound) -> None:
     assert inbound.receive([sealed(b"", 0)], SOURCE, NOW) == []
     assert inbound.urgent
-    assert inbound.take_events() == [KeepaliveReceived(PEER, KEYPAIR.local_index, SOURCE)]
+    assert inbound.take_events() == [KeepaliveReceived(PEER, KEYPAIR.local_index, SOURCE, NOW)]
     assert inbound.take_events() == []
 
 

@@ -32,7 +32,7 @@ def test_a_request_that_is_late_starts_no_second_handshake() -> None:
     initiator.receive(HandshakeReceived(response, THERE), 0.0, 1000.0)
     used = [command.keypair for command in initiator.take_commands() if isinstance(command, UseKeypair)]
 
-    responder.receive(KeepaliveReceived(initiator.public_key, used[0].remote_index, HERE), 0.1, 1000.1)
+    responder.receive(KeepaliveReceived(initiator.public_key, used[0].remote_index, HERE, 0.1), 0.1, 1000.1)
     responder.receive(HandshakeNeeded(initiator.public_key), 0.1, 1000.1)
     responder.advance(10.0, 1010.0)
     assert datagrams(responder) == []

@@ -174,7 +174,7 @@ def test_an_empty_packet_and_its_report(ready: Outbound) -> None:
     assert len(datagram) == 32
     assert opened(datagram) == (0, b"")
     assert ready.urgent
-    assert ready.take_events() == [KeepaliveSent(PEER)]
+    assert ready.take_events() == [KeepaliveSent(PEER, NOW)]
     assert not ready.urgent
 
 
@@ -186,7 +186,7 @@ def test_a_keepalive_without_a_keypair_asks_for_one(outbound: Outbound) -> None:
 def test_a_report_sums_up_whole_datagrams(ready: Outbound) -> None:
     batches = ready.send([packet()] * 3, NOW) + ready.send([packet(b"x" * 100)], NOW)
     size = sum(len(datagram) for _, datagrams in batches for datagram in datagrams)
-    assert ready.take_events() == [DataSent(PEER, 4, size, KEYPAIR.local_index)]
+    assert ready.take_events() == [DataSent(PEER, 4, size, KEYPAIR.local_index, NOW)]
     assert ready.take_events() == []
 
 

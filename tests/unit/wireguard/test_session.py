@@ -48,7 +48,7 @@ def test_rekey_after_so_many_messages(network: Network, session: tuple[Host, Hos
     one, two = session
     network.elapse(6)
     current = one.device.control._peers[two.public_key].keypairs.current
-    event = DataSent(two.public_key, 2**60, 0, current.local_index)
+    event = DataSent(two.public_key, 2**60, 0, current.local_index, network.now)
     one.device.control.receive(event, network.now, network.wall)
     one.advance()
     network.deliver()

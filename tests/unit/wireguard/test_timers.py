@@ -89,6 +89,25 @@ def test_data_received(timers: PeerTimers) -> None:
     assert timers.next_deadline() == NEVER
 
 
+def test_an_answer_that_is_told_before_the_question(timers: PeerTimers) -> None:
+    """The halves report in their own time: what was sent at 100 and answered at 100.1 may come in the other order."""
+    timers.authenticated_packet_received(100.1)
+    timers.data_sent(100)
+    assert timers.next_deadline() == NEVER
+    timers.data_sent(100.2)
+    timers.authenticated_packet_received(100.1)
+    assert timers.take_expired(115.2) == [Expired.NEW_HANDSHAKE]
+
+
+def test_a_question_that_is_told_after_the_answer(timers: PeerTimers) -> None:
+    timers.authenticated_packet_sent(100.1)
+    timers.data_received(100)
+    assert timers.next_deadline() == NEVER
+    timers.data_received(100.2)
+    timers.authenticated_packet_sent(100.1)
+    assert timers.take_expired(110.2) == [Expired.SEND_KEEPALIVE]
+
+
 def test_persistent_keepalive(timers: PeerTimers) -> None:
     timers.persistent_keepalive_configured(25)
     assert timers.take_expired(100) == [Expired.PERSISTENT_KEEPALIVE]

@@ -181,10 +181,10 @@ class Control:
             peer.tx_bytes += event.bytes
             if keypairs.current is not None and keypairs.current.local_index == event.keypair_index:
                 keypairs.sent += event.packets
-            peer.timers.data_sent(now)
+            peer.timers.data_sent(event.at)
         else:
             peer.tx_bytes += TRANSPORT_OVERHEAD
-        peer.timers.authenticated_packet_sent(now)
+        peer.timers.authenticated_packet_sent(event.at)
         current = keypairs.current
         if current is not None and (
             keypairs.sent > REKEY_AFTER_MESSAGES or (current.initiator and now - current.created_at >= REKEY_AFTER_TIME)
@@ -207,10 +207,10 @@ class Control:
         ):
             peer.rekeyed_late = True
             self._initiate(peer, now, wall)
-        peer.timers.authenticated_packet_received(now)
+        peer.timers.authenticated_packet_received(event.at)
         if isinstance(event, DataReceived):
             peer.rx_bytes += event.bytes
-            peer.timers.data_received(now)
+            peer.timers.data_received(event.at)
         else:
             peer.rx_bytes += TRANSPORT_OVERHEAD
 

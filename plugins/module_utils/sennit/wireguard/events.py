@@ -7,6 +7,9 @@
 The control half (handshakes, timers) and the two data halves (outbound, inbound) may live in different processes, so
 they share no state: they exchange these values. All are frozen, small and picklable. A peer is named by its
 32-byte public key. Byte counts are those of whole WireGuard datagrams, as in `wg show`.
+
+The halves report in their own time, so what one of them says may be older than what the other said before. `at` is
+therefore when it happened, for a sum the newest of it: monotonic time in seconds, on the one clock of all halves.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ class DataSent:
     packets: int
     bytes: int
     keypair_index: int
+    at: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class KeepaliveSent:
     """Outbound sent an empty packet."""
 
     peer: bytes
+    at: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class DataReceived:
     bytes: int
     local_index: int
     endpoint: Endpoint
+    at: float
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class KeepaliveReceived:
     peer: bytes
     local_index: int
     endpoint: Endpoint
+    at: float
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class _Session:
 
     __slots__ = (
         "aead",
+        "at",
         "bytes",
         "endpoint",
         "expires_at",
@@ -56,7 +57,6 @@ class _Session:
         "local_index",
         "packets",
         "peer",
-        "used",
         "window",
     )
 
@@ -66,21 +66,24 @@ class _Session:
         self.local_index = keypair.local_index
         self.expires_at = keypair.created_at + REJECT_AFTER_TIME
         self.window = ReplayWindow()
-        self.used = False
         self.packets = 0
         self.bytes = 0
         self.keepalive = False
         self.endpoint: Endpoint = ("", 0)
+        self.at = 0.0
 
 
 class Inbound:
     """Finds the keypair by index, opens the packet, and lets through what the peer may send.
 
     `urgent` is true while an event waits that must not be held back to be summed up with later ones.
+    `moved` has the endpoints that are new since it was last cleared, by peer. The events tell the same, but outbound
+    must know before it sends the next packet: an answer from the old place would make the peer believe that we moved.
     """
 
     def __init__(self) -> None:
         self.urgent = False
+        self.moved: dict[bytes, Endpoint] = {}
         self._allowed_ips = AllowedIPs()
         self._peers: dict[bytes, dict[int, _Session]] = {}
         self._sessions: dict[int, _Session] = {}
@@ -155,10 +158,12 @@ class Inbound:
                 self.drop(DropReason.REPLAYED_COUNTER)
                 continue
             # Authenticated: the peer is there, whatever the packet holds.
-            if not session.used:
-                session.used = self.urgent = True
             self._active[index] = session
-            session.endpoint = source
+            if session.endpoint is not source and session.endpoint != source:
+                # The first packet on a keypair, too: the control half waits for it.
+                session.endpoint = self.moved[session.peer] = source
+                self.urgent = True
+            session.at = now
             if not packet:
                 session.keepalive = self.urgent = True
                 continue
@@ -175,14 +180,17 @@ class Inbound:
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, summed up by keypair."""
-        events: list[Event] = list(self._handshakes)
+        events: list[Event] = []
         for index, session in self._active.items():
             if session.packets:
-                events.append(DataReceived(session.peer, session.packets, session.bytes, index, session.endpoint))
+                events.append(
+                    DataReceived(session.peer, session.packets, session.bytes, index, session.endpoint, session.at)
+                )
                 session.packets = session.bytes = 0
             if session.keepalive:
-                events.append(KeepaliveReceived(session.peer, index, session.endpoint))
+                events.append(KeepaliveReceived(session.peer, index, session.endpoint, session.at))
                 session.keepalive = False
+        events += self._handshakes
         events += [Dropped(reason, count) for reason, count in self._dropped.items()]
         self._handshakes.clear()
         self._active.clear()

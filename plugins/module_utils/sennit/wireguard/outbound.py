@@ -61,6 +61,17 @@ class _Peer:
         self.staged: deque[bytes] = deque()
 
 
+class _Sent:
+    """What was sent on one keypair since the last report."""
+
+    __slots__ = ("at", "bytes", "packets")
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.bytes = 0
+        self.at = 0.0
+
+
 class Outbound:
     """Routes packets by allowed IPs, seals them, and stages them while a peer has no keypair.
 
@@ -75,8 +86,8 @@ class Outbound:
         self._peers: dict[bytes, _Peer] = {}
         self._route: tuple[Optional[bytes], Optional[_Peer]] = (None, None)  # the last destination's
         self._needed: dict[bytes, None] = {}
-        self._keepalives: dict[bytes, None] = {}
-        self._sent: dict[tuple[bytes, int], list[int]] = {}
+        self._keepalives: dict[bytes, float] = {}
+        self._sent: dict[tuple[bytes, int], _Sent] = {}
         self._dropped: dict[DropReason, int] = {}
 
     # --- configuration and commands
@@ -159,8 +170,10 @@ class Outbound:
     def take_events(self) -> list[Event]:
         """What happened since the last call, summed up by peer and keypair."""
         events: list[Event] = [HandshakeNeeded(peer) for peer in self._needed]
-        events += [DataSent(peer, packets, size, index) for (peer, index), (packets, size) in self._sent.items()]
-        events += [KeepaliveSent(peer) for peer in self._keepalives]
+        events += [
+            DataSent(peer, sent.packets, sent.bytes, index, sent.at) for (peer, index), sent in self._sent.items()
+        ]
+        events += [KeepaliveSent(peer, at) for peer, at in self._keepalives.items()]
         events += [Dropped(reason, count) for reason, count in self._dropped.items()]
         self._needed.clear()
         self._sent.clear()
@@ -192,11 +205,14 @@ class Outbound:
             size += length + padding
         session.counter = counter
         if size:
-            sent = self._sent.setdefault((peer.public_key, session.local_index), [0, 0])
-            sent[0] += len(datagrams)
-            sent[1] += size + TRANSPORT_OVERHEAD * len(datagrams)
+            sent = self._sent.get((peer.public_key, session.local_index))
+            if sent is None:
+                sent = self._sent[peer.public_key, session.local_index] = _Sent()
+            sent.packets += len(datagrams)
+            sent.bytes += size + TRANSPORT_OVERHEAD * len(datagrams)
+            sent.at = now
         else:
-            self._keepalives[peer.public_key] = None
+            self._keepalives[peer.public_key] = now
             self.urgent = True
         return [(endpoint, datagrams)]
 

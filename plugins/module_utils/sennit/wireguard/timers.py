@@ -35,12 +35,25 @@ class Expired(Enum):
 
 
 class PeerTimers:
-    """Five deadlines, each NEVER when its timer is not running."""
+    """Five deadlines, each NEVER when its timer is not running.
 
-    __slots__ = ("_deadlines", "_random", "persistent_keepalive")
+    What happened may be told in another order than it happened in. So the two timers that wait for the other direction
+    go by when the packets passed: one runs only while its own packet is not older than the newest of the other kind.
+    """
+
+    __slots__ = (
+        "_data_received_at",
+        "_data_sent_at",
+        "_deadlines",
+        "_random",
+        "_received_at",
+        "_sent_at",
+        "persistent_keepalive",
+    )
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._deadlines = [NEVER] * len(Expired)
+        self._sent_at = self._data_sent_at = self._received_at = self._data_received_at = -NEVER
         self._random = random
         self.persistent_keepalive = 0
 
@@ -55,25 +68,31 @@ class PeerTimers:
             self._stop(timer)
         return expired
 
-    def data_sent(self, now: float) -> None:
+    def data_sent(self, at: float) -> None:
         """Data went out: the peer must let us hear something before long."""
-        if not self._running(Expired.NEW_HANDSHAKE):
-            self._set(Expired.NEW_HANDSHAKE, now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self._jitter())
+        self._data_sent_at = max(at, self._data_sent_at)
+        if at >= self._received_at and not self._running(Expired.NEW_HANDSHAKE):
+            self._set(Expired.NEW_HANDSHAKE, at + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self._jitter())
 
-    def data_received(self, now: float) -> None:
+    def data_received(self, at: float) -> None:
         """Data came in: we must let the peer hear something before long."""
-        if not self._running(Expired.SEND_KEEPALIVE):
-            self._set(Expired.SEND_KEEPALIVE, now + KEEPALIVE_TIMEOUT)
+        self._data_received_at = max(at, self._data_received_at)
+        if at >= self._sent_at and not self._running(Expired.SEND_KEEPALIVE):
+            self._set(Expired.SEND_KEEPALIVE, at + KEEPALIVE_TIMEOUT)
 
-    def authenticated_packet_sent(self, now: float) -> None:
+    def authenticated_packet_sent(self, at: float) -> None:
         """Anything went out that shows the peer we are alive: data, a keepalive, a handshake message."""
-        self._stop(Expired.SEND_KEEPALIVE)
-        self._packet_passed(now)
+        self._sent_at = max(at, self._sent_at)
+        if at >= self._data_received_at:
+            self._stop(Expired.SEND_KEEPALIVE)
+        self._packet_passed()
 
-    def authenticated_packet_received(self, now: float) -> None:
+    def authenticated_packet_received(self, at: float) -> None:
         """Anything came in that shows the peer is alive: data, a keepalive, a handshake message."""
-        self._stop(Expired.NEW_HANDSHAKE)
-        self._packet_passed(now)
+        self._received_at = max(at, self._received_at)
+        if at >= self._data_sent_at:
+            self._stop(Expired.NEW_HANDSHAKE)
+        self._packet_passed()
 
     def handshake_initiated(self, now: float) -> None:
         """An initiation went out."""
@@ -103,11 +122,12 @@ class PeerTimers:
 
     def persistent_keepalive_tried(self, now: float) -> None:
         """The next one is due an interval later, whether or not this one can go out."""
-        self._packet_passed(now)
+        self._set(Expired.PERSISTENT_KEEPALIVE, now + self.persistent_keepalive)
 
-    def _packet_passed(self, now: float) -> None:
+    def _packet_passed(self) -> None:
         if self.persistent_keepalive:
-            self._set(Expired.PERSISTENT_KEEPALIVE, now + self.persistent_keepalive)
+            newest = max(self._sent_at, self._received_at)
+            self._set(Expired.PERSISTENT_KEEPALIVE, newest + self.persistent_keepalive)
 
     def _running(self, timer: Expired) -> bool:
         return self._deadlines[timer.value] != NEVER
