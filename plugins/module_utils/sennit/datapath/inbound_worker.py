@@ -11,7 +11,7 @@ import time
 from typing import Any, NoReturn
 
 from ..wireguard.errors import DropReason
-from ..wireguard.events import InstallKeypair, RemoveKeypair
+from ..wireguard.events import InstallKeypair, RemoveKeypair, SetEndpoint
 from ..wireguard.inbound import Inbound
 from .channel import Channel
 from .coalesce import coalesce
@@ -21,31 +21,31 @@ from .worker import BUDGET, RemovePeer, Reporter, SetPeer
 
 
 class InboundWorker:
-    """One loop over two descriptors, asleep while neither has anything."""
+    """One loop over two descriptors, asleep while neither has anything. `outbound` leads to the other worker."""
 
-    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel) -> None:
+    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, outbound: Channel) -> None:
         self._tun = tun
         self._udp = udp
         self._channel = channel
+        self._outbound = outbound
         self._inbound = Inbound()
+        self._reporter = Reporter(self._inbound, channel)
 
     def run(self) -> NoReturn:
         """Until the control process is gone (EOFError, or an OSError of the channel)."""
         poll = select.poll()
         poll.register(self._udp.socket, select.POLLIN)
         poll.register(self._channel.socket, select.POLLIN)
-        reporter = Reporter(self._inbound, self._channel)
         timeout = None
         while True:
             ready = {descriptor for descriptor, _events in poll.poll(timeout)}
             # Commands first: what comes on a new keypair comes after the command that installs it.
             if self._channel.socket.fileno() in ready:
                 self._obey()
-                reporter.worked()
+                self._reporter.worked()
             if self._udp.socket.fileno() in ready:
                 self._pump()
-                reporter.worked()
-            timeout = reporter.report()
+            timeout = self._reporter.report()
 
     def _pump(self) -> None:
         """Take what waits on the socket, up to the budget, and write it to TUN in as few pieces as possible."""
@@ -60,6 +60,13 @@ class InboundWorker:
             datagrams, source = received
             budget -= len(datagrams)
             packets += inbound.receive(datagrams, source, now)
+        self._reporter.worked()
+        # What the packets bring about, such as a new keypair or endpoint, must be known before they are answered.
+        if inbound.moved:
+            self._outbound.send([SetEndpoint(peer, endpoint) for peer, endpoint in inbound.moved.items()])
+            inbound.moved.clear()
+        if inbound.urgent:
+            self._reporter.report()
         write = self._tun.write
         for frame in coalesce(packets):
             try:

@@ -21,25 +21,29 @@ from .worker import BUDGET, RemovePeer, Reporter, SetPeer
 
 
 class OutboundWorker:
-    """One loop over two descriptors, asleep while neither has anything."""
+    """One loop over three descriptors, asleep while none has anything. `inbound` leads to the other worker."""
 
-    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, mtu: int) -> None:
+    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, inbound: Channel, mtu: int) -> None:
         self._tun = tun
         self._udp = udp
         self._channel = channel
+        self._inbound = inbound
         self._outbound = Outbound(mtu)
 
     def run(self) -> NoReturn:
         """Until the control process is gone (EOFError, or an OSError of the channel) or the device is (OSError)."""
         poll = select.poll()
         poll.register(self._tun.fd, select.POLLIN)
-        poll.register(self._channel.socket, select.POLLIN)
+        channels = {channel.socket.fileno(): channel for channel in (self._channel, self._inbound)}
+        for descriptor in channels:
+            poll.register(descriptor, select.POLLIN)
         reporter = Reporter(self._outbound, self._channel)
         timeout = None
         while True:
             ready = {descriptor for descriptor, _events in poll.poll(timeout)}
-            if self._channel.socket.fileno() in ready:
-                self._obey()
+            # Commands first: the packets may be answers to what they are about.
+            for descriptor in channels.keys() & ready:
+                self._obey(channels[descriptor])
                 reporter.worked()
             if self._tun.fd in ready:
                 self._pump()
@@ -77,9 +81,9 @@ class OutboundWorker:
             if failed:
                 self._outbound.drop(DropReason.SEND_FAILED, failed)
 
-    def _obey(self) -> None:
+    def _obey(self, channel: Channel) -> None:
         while True:
-            commands = self._channel.receive()
+            commands = channel.receive()
             if commands is None:
                 return
             for command in commands:

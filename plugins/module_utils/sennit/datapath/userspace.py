@@ -8,8 +8,9 @@
     UDP -> inbound worker -> TUN
     control process (the agent's own)    handshakes, keypairs, timers; idle while data flows
 
-The control process tells the workers what to do and they report what happened, over one channel each. The descriptors
-are shared: handshake messages are sent from here.
+The control process tells the workers what to do and they report what happened, over one channel each. A third one leads
+from the inbound worker to the outbound one: new endpoints take the short way. TUN and UDP are shared by all, and the
+handshake messages are sent from here.
 """
 
 from __future__ import annotations
@@ -106,10 +107,20 @@ class UserspaceDatapath:
         # What lives now is never looked at by the collector again, so that its pages stay shared with the workers.
         gc.collect()
         gc.freeze()
-        self._outbound = self._fork(
-            "sennit-outbound", lambda channel: OutboundWorker(self._tun, self._udp, channel, self._mtu).run()
-        )
-        self._inbound = self._fork("sennit-inbound", lambda channel: InboundWorker(self._tun, self._udp, channel).run())
+        to_inbound, to_outbound = Channel.pair()
+
+        def send(channel: Channel) -> NoReturn:
+            to_outbound.close()
+            OutboundWorker(self._tun, self._udp, channel, to_inbound, self._mtu).run()
+
+        def receive(channel: Channel) -> NoReturn:
+            to_inbound.close()
+            InboundWorker(self._tun, self._udp, channel, to_outbound).run()
+
+        self._outbound = self._fork("sennit-outbound", send)
+        self._inbound = self._fork("sennit-inbound", receive)
+        to_inbound.close()
+        to_outbound.close()
 
     def configure(self, peers: Mapping[bytes, PeerConfig]) -> None:
         """Have exactly these peers. Those that stay keep their sessions. Raises ValueError for a malformed one."""
