@@ -103,6 +103,7 @@ class ActionModule(ActionBase):
         result = {
             "changed": made,
             "verify_key": key.verify_key,
+            "pools": list(compiled.netmap.network.pools),
             "warnings": warnings,
             "pending": sorted(compiled.pending),
             "addresses": {node.name: list(node.addresses) for node in compiled.netmap.nodes}

@@ -176,8 +176,10 @@ class Firewalld:
     def service_in_zone(self, zone: str, service: str, wanted: bool) -> None:
         """Have one service open in a zone, or not; everything else of the zone is left as it is."""
         permanent = bool(self._on("zone", zone, "queryService", service))
-        running = zone in self._running_names("zone") and bool(
-            self._call(PATH, NAME + ".zone", "queryService", zone, service)
+        running = (
+            service in self._running_names("service")
+            and zone in self._running_names("zone")
+            and bool(self._call(PATH, NAME + ".zone", "queryService", zone, service))
         )
         if permanent == wanted == running:
             return
@@ -223,15 +225,16 @@ class Firewalld:
         self._updates = []
 
     def _runtime_only(self) -> list[str]:
-        """The zones whose running settings are not the permanent ones (interfaces apart: a reload keeps those)."""
+        """The zones that have more at runtime than permanently (interfaces apart: a reload keeps those)."""
         found = []
         for name in set(self._running_names("zone")) & set(self.names("zone")):
-            current = self._running("zone", name) or {}
-            permanent = self._permanent("zone", name) or {}
-            keys = (set(current) | set(permanent)) - set(_ONLY_PERMANENT) - {"interfaces", "forward"}
-            empty: list[Any] = []
-            if any(plain(current.get(key, empty)) not in (plain(permanent.get(key, empty)), False, []) for key in keys):
-                found.append(name)
+            permanent = plain(self._permanent("zone", name) or {})
+            for key, value in plain(self._running("zone", name) or {}).items():
+                if key == "interfaces" or not isinstance(value, list):
+                    continue
+                if set(value) - set(permanent.get(key, [])):
+                    found.append(name)
+                    break
         return sorted(found)
 
     def _note(self, kind: str, name: str, where: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

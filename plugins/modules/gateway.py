@@ -12,9 +12,9 @@ description:
   - Makes a host that forwards carry traffic from the mesh into the given prefixes, and into nothing else, masqueraded
     as the host's own address there. Answers come back by connection tracking, so the devices behind the host need no
     route to the mesh.
-  - The interface and the firewalld zone behind which a prefix lies are found from the host's routes.
-  - With firewalld, this is two policies between the mesh's zone and the zones of those interfaces, alive after a
-    reload, a restart and a reboot. Without, it is an nftables table of Sennit's own, which a unit loads at boot.
+  - The interface behind which a prefix lies is found from the host's routes.
+  - With firewalld, this is two policies on what comes out of the mesh's zone, alive after a reload, a restart and a
+    reboot. Without, it is an nftables table of Sennit's own, which a unit loads at boot.
 version_added: 0.1.0
 author:
   - Sennit contributors (@sennit)
@@ -140,7 +140,7 @@ class Gateway:
         sources = [self._prefix("sources", text) for text in self.module.params["sources"]]
         placed = [(prefix, self._interface(prefix)) for prefix in destinations]
         differences = (
-            self._firewalld_present(placed, sources)
+            self._firewalld_present(destinations, sources)
             if self.backend == "firewalld"
             else self._nftables_present([(str(prefix), interface) for prefix, interface in placed])
         )
@@ -168,22 +168,22 @@ class Gateway:
             )
         return "firewalld" if state == "running" else "nftables"
 
-    def _firewalld_present(self, placed: list[tuple[IPNetwork, str]], sources: list[IPNetwork]) -> list[dict[str, str]]:
+    def _firewalld_present(self, prefixes: list[IPNetwork], sources: list[IPNetwork]) -> list[dict[str, str]]:
         firewalld = Firewalld(self.module)
         zone = self.module.params["zone"]
         if zone not in firewalld.names("zone") and not self.module.check_mode:
             self.module.fail_json(
                 msg=f"zone: firewalld on this host has no zone '{zone}'; sennit.mesh.firewall makes it"
             )
-        prefixes = [prefix for prefix, _ in placed]
-        egress = sorted({firewalld.zone_of(interface) for _, interface in placed})
+        # Into any zone: firewalld does not apply a policy to interfaces that were put into no zone, the default one or
+        # not. Where the traffic may go is in the rules.
         firewalld.present(
             "policy",
             ACCEPT_POLICY,
             {
                 "description": "Sennit: from the mesh into the networks that this host advertises.",
                 "ingress_zones": [zone],
-                "egress_zones": egress,
+                "egress_zones": ["ANY"],
                 "priority": -20,
                 "target": "CONTINUE",
                 "rich_rules": accept_rules(prefixes),
@@ -196,7 +196,7 @@ class Gateway:
             {
                 "description": "Sennit: what comes from the mesh leaves with this host's address.",
                 "ingress_zones": ["ANY"],
-                "egress_zones": egress,
+                "egress_zones": ["ANY"],
                 "priority": -10,
                 "target": "CONTINUE",
                 "rich_rules": masquerade_rules(sources, prefixes),

@@ -125,6 +125,12 @@ verify_key:
   description: The public half of the signing key, in base64. Hosts pin it.
   type: str
   returned: O(state=validated) and O(state=compiled)
+pools:
+  description: The prefixes that the mesh's addresses are from.
+  type: list
+  elements: str
+  returned: O(state=validated) and O(state=compiled)
+  sample: [100.64.0.0/10, "fd4e:9b1c:22d0::/48"]
 addresses:
   description: The mesh addresses of each member by name, IPv4 first.
   type: dict
