@@ -283,9 +283,10 @@ def test_a_host_never_seen_and_left_out_waits_with_a_warning():
 
 
 def test_a_host_never_seen_that_does_not_answer_is_refused():
-    ((host, variable, value, reason),) = refused([ALPHA, silent("beta")], require_keys=False)
-    assert (host, variable, value) == ("beta", "group", "sennit_nodes")
-    assert "could not be reached" in reason
+    down = silent("beta", ansible_host="192.0.2.2")
+    ((host, variable, value, reason),) = refused([ALPHA, down], require_keys=False)
+    assert (host, variable, value) == ("beta", "ansible_host", "192.0.2.2")
+    assert "could not be reached" in reason and "sennit_nodes" in reason
 
 
 def test_a_host_without_an_agent_is_pending_before_the_installation_and_refused_after():
@@ -492,7 +493,7 @@ def test_all_that_is_wrong_is_told_at_once():
         ("alpha", "y"),
         ("gw", "10.0.0.1/8"),
         ("phone", "?"),
-        ("down", "sennit_nodes"),
+        ("down", "down"),
         ("gw2", "192.168.10.0/24"),
     ]
 

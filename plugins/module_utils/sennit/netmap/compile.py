@@ -191,8 +191,9 @@ def _find_key(member: Member, before: Optional[Node], require_keys: bool, findin
     elif not host.in_play:
         findings.warnings.append(f"{host.name} is not in the map yet, and this run leaves it out")
     elif not answered:
-        reason = "has this host, which could not be reached and is in no map yet; mend it, or leave it out with --limit"
-        findings.refuse(host.name, "group", group, reason)
+        where = host.variables.get("ansible_host") or host.name
+        reason = f"could not be reached, and no map knows this host of group {group}; mend it, or use --limit"
+        findings.refuse(host.name, "ansible_host", where, reason)
     elif require_keys:
         findings.refuse(host.name, "group", group, "has this host, which has no agent and so no key")
 
