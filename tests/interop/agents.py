@@ -36,6 +36,14 @@ def run(*command: str, check: bool = True) -> str:
     return result.stdout
 
 
+def unit_environment() -> dict[str, str]:
+    """What the systemd unit puts into the agent's environment, without the place of the package."""
+    unit = (PACKAGE_ROOT / "sennit/sennit.service").read_text()
+    lines = [line.partition("=")[2] for line in unit.splitlines() if line.startswith("Environment=")]
+    variables = dict(setting.split("=", 1) for line in lines for setting in line.split())
+    return {name: value for name, value in variables.items() if name != "PYTHONPATH"}
+
+
 class Lines:
     """What a process writes, line by line, to be waited for."""
 
@@ -154,8 +162,8 @@ class Host:
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(PACKAGE_ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "NOTIFY_SOCKET": str(self.notifications.path),
+            **unit_environment(),
             **self.environment,
         }
         command = ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "sennit.agent"]

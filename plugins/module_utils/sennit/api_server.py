@@ -110,7 +110,9 @@ class ApiServer:
             if error.partial:
                 await _reply(writer, _error(ApiError("bad-request", "the request does not end with a newline")))
             return False
-        except asyncio.LimitOverrunError:
+        except asyncio.LimitOverrunError as error:
+            # Empty the buffer: a closed connection's would stay in memory until the next run of the collector.
+            await reader.readexactly(error.consumed)
             self._oversized()
             message = f"a request may have {self._max_request_bytes} bytes"
             await _reply(writer, _error(ApiError("too-large", message)))

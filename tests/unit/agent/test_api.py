@@ -91,7 +91,7 @@ def test_call_gives_the_result(server):
 
 
 def test_call_raises_what_the_agent_says(server):
-    with pytest.raises(ApiError, match="^it failed$") as caught:
+    with pytest.raises(ApiError, match=r"^it failed$") as caught:
         call(server.path, "fail")
     assert caught.value.code == "no-way"
 
