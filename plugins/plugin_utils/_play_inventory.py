@@ -75,7 +75,11 @@ class PlayInventory:
     def _variables(self, name: str) -> Iterator[tuple[str, Any]]:
         for variable in VARIABLES:
             try:
-                yield variable, self._value(name, variable)
+                value = self._value(name, variable)
+                # Before ansible-core 2.19, hostvars hand out a template that cannot be resolved as it stands.
+                if "{{" in str(value):
+                    raise UndefinedError("it refers to something that is not defined")
+                yield variable, value
             except (AnsibleError, UndefinedError) as error:
                 self.refusals.append(Refusal(name, variable, None, f"cannot be templated: {error}"))
 
