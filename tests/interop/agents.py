@@ -124,6 +124,7 @@ class Host:
         self.addresses = (f"100.64.0.{number}", f"fd5e::{number}")
         self.agent: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        self.python = sys.executable
         self.directory.mkdir()
         self.notifications = Notifications(self.directory / "notify")
         (self.directory / "state").mkdir(mode=0o700)
@@ -166,7 +167,7 @@ class Host:
             **unit_environment(),
             **self.environment,
         }
-        command = ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "sennit.agent"]
+        command = ["ip", "netns", "exec", self.namespace, self.python, "-m", "sennit.agent"]
         agent = subprocess.Popen(
             [*command, "--config", str(self.directory / "agent.json")], env=environment, stderr=subprocess.PIPE
         )
