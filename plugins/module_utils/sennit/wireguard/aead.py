@@ -5,23 +5,27 @@
 """ChaCha20-Poly1305 (RFC 8439) for transport data, by the fastest library this host has.
 
 What costs in Python is the call, so the choice is made once, at import. Measured for a packet of 1,420 bytes on one
-machine: 1.2 us for `cryptography` where its AEAD is compiled (from version 42 on), 3.7 us for PyNaCl, 7 us for an older
+machine: 1.2 us for `cryptography` where its AEAD is compiled, 3.7 us for PyNaCl, 7 us for an older
 `cryptography`, whose AEAD is Python around a dozen calls of OpenSSL. As PyNaCl is needed for the handshake anyway, the
 last is never worth taking.
 """
 
 from __future__ import annotations
 
-from types import FunctionType
 from typing import Callable, Optional, Protocol, Union
 
+_COMPILED_SINCE = 42
+
 try:
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+    from cryptography import __version__ as _version
+
+    # Asked first, as loading what is not used then would cost each agent several MB.
+    _cryptography = int(_version.split(".")[0]) >= _COMPILED_SINCE
+    if _cryptography:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 except ImportError:
     _cryptography = False
-else:
-    _cryptography = not isinstance(ChaCha20Poly1305.encrypt, FunctionType)
 
 try:
     from nacl.bindings import crypto_aead_chacha20poly1305_ietf_decrypt, crypto_aead_chacha20poly1305_ietf_encrypt
