@@ -52,8 +52,10 @@ _NLMSGHDR = struct.Struct("=IHHII")
 _ERROR = struct.Struct("=i")
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
-# linux/if.h, linux/fib_rules.h, linux/rtnetlink.h
+# linux/if.h, linux/if_link.h, linux/fib_rules.h, linux/rtnetlink.h
 _IFF_UP = 0x1
+_IFF_MULTICAST = 0x1000
+_IN6_ADDR_GEN_MODE_NONE = 1
 _FIB_RULE_INVERT = 0x2
 _FR_ACT_TO_TBL = 1
 _RTN_UNICAST = 1
@@ -73,10 +75,11 @@ def reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
     with _Netlink() as netlink:
         host = _Host(netlink, place)
         todo = difference(wanted, host.present())
+        if wanted.addresses:
+            host.change("", "link-local addresses", RTM_NEWLINK, host.link_without_own_addresses())
+            host.change("", "link", RTM_NEWLINK, host.link_up())
         for address in todo.add_addresses:
             host.change("add address", address, RTM_NEWADDR, host.address(address))
-        if wanted.addresses:
-            host.change("", f"link {place.interface}", RTM_NEWLINK, host.link_up())
         for prefix in todo.add_routes:
             host.change("add route", prefix, RTM_NEWROUTE, host.route(prefix))
         for family in todo.add_rules:
@@ -202,8 +205,15 @@ class _Host:
             [("IFA_LOCAL", own), ("IFA_ADDRESS", own)],
         )
 
+    def link_without_own_addresses(self) -> Any:
+        """As with the kernel's WireGuard, no link-local address, for there is nobody on the link to use it with."""
+        mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _IN6_ADDR_GEN_MODE_NONE)]}
+        return _message(ifinfmsg, {"index": self._index}, [("IFLA_AF_SPEC", {"attrs": [("AF_INET6", mode)]})])
+
     def link_up(self) -> Any:
-        return _message(ifinfmsg, {"index": self._index, "flags": _IFF_UP, "change": _IFF_UP})
+        """Up, and without multicast, which WireGuard has no peer for."""
+        change = _IFF_UP | _IFF_MULTICAST
+        return _message(ifinfmsg, {"index": self._index, "flags": _IFF_UP, "change": change})
 
     def route(self, prefix: str) -> Any:
         destination, length = prefix.split("/")
