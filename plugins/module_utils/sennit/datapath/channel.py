@@ -16,7 +16,6 @@ from typing import Any, Optional
 
 _SO_SNDBUFFORCE = 32
 _BUFFER_BYTES = 4 << 20
-_MAX_MESSAGE = 2 << 20
 
 
 class Channel:
@@ -46,7 +45,9 @@ class Channel:
     def receive(self) -> Optional[list[Any]]:
         """The next message, or None when there is none. Raises EOFError when the other side is gone."""
         try:
-            message = self.socket.recv(_MAX_MESSAGE)
+            # For its length; the kernel tells that of the whole message.
+            length = self.socket.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+            message = self.socket.recv(length)
         except BlockingIOError:
             return None
         except ConnectionError as error:

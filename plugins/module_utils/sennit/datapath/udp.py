@@ -80,8 +80,9 @@ class UdpSocket:
         address = self._address(endpoint)
         if address is None:
             return len(datagrams)
+        below = self._refused.get(endpoint, _MAX_PAYLOAD + 1) if self._segments else 0
         failed = 0
-        for start, end in self._batches(datagrams, endpoint):
+        for start, end in batches(datagrams, below):
             if end - start == 1:
                 failed += not self._send_one(datagrams[start], address)
                 continue
@@ -130,22 +131,6 @@ class UdpSocket:
         self._view.release()
         self.socket.close()
 
-    def _batches(self, datagrams: list[bytes], endpoint: Endpoint) -> Iterator[tuple[int, int]]:
-        """Ranges that one call can carry: all of one size, but for a shorter last one."""
-        below = self._refused.get(endpoint, _MAX_PAYLOAD) if self._segments else 0
-        start, count = 0, len(datagrams)
-        while start < count:
-            size = len(datagrams[start])
-            end = start + 1
-            if size < below:
-                most = min(count, start + min(_MAX_SEGMENTS, _MAX_PAYLOAD // size))
-                while end < most and len(datagrams[end]) == size:
-                    end += 1
-                if end < most and len(datagrams[end]) < size:
-                    end += 1
-            yield start, end
-            start = end
-
     def _refuse(self, endpoint: Endpoint, size: int) -> None:
         if endpoint not in self._refused:
             _log.info("the way to %s port %d does not segment datagrams of %d bytes or more", *endpoint, size)
@@ -167,6 +152,25 @@ class UdpSocket:
             address = _address(endpoint, self.family)
             self._destination = (endpoint, address)
         return address
+
+
+def batches(datagrams: list[bytes], below: int) -> Iterator[tuple[int, int]]:
+    """Ranges that one call with UDP_SEGMENT can carry: all of one size, but for a shorter last one.
+
+    Datagrams of `below` bytes and more go one by one.
+    """
+    start, count = 0, len(datagrams)
+    while start < count:
+        size = len(datagrams[start])
+        end = start + 1
+        if size < below:
+            most = min(count, start + min(_MAX_SEGMENTS, _MAX_PAYLOAD // size))
+            while end < most and len(datagrams[end]) == size:
+                end += 1
+            if end < most and len(datagrams[end]) < size:
+                end += 1
+        yield start, end
+        start = end
 
 
 def _open(port: int) -> tuple[socket.socket, int]:
