@@ -59,6 +59,50 @@ def test_the_responder_waits_for_the_first_packet(network: Network, pair: tuple[
     assert two.payloads() == [b"hello"]
 
 
+def test_a_responder_with_packets_starts_a_handshake_itself(network: Network, pair: tuple[Host, Host]) -> None:
+    """Its response was lost, and the initiator is gone: the packets must not wait for ever."""
+    one, two = pair
+    one.send(two)
+    network.deliver_one()
+    network.take_in_flight()
+    network.lose = lambda datagram: datagram.source == one.endpoint
+    answered_at = network.now
+    two.send(one)
+    network.elapse(4.9)
+    assert not network.sent(TYPE_INITIATION, two)
+    network.elapse(0.5)
+    (initiation,) = network.sent(TYPE_INITIATION, two)
+    assert 5 <= initiation.sent_at - answered_at < 5.334
+
+
+def test_an_initiation_moves_the_endpoint(network: Network, pair: tuple[Host, Host]) -> None:
+    one, two = pair
+    one.send(two)
+    (initiation,) = network.take_in_flight()
+    two.take(initiation.data, ("198.51.100.7", 1024))
+    assert two.status(one).endpoint == ("198.51.100.7", 1024)
+    (response,) = network.take_in_flight()
+    assert response.destination == ("198.51.100.7", 1024)
+    one.take(response.data, ("198.51.100.8", 1024))
+    assert one.status(two).endpoint == ("198.51.100.8", 1024)
+
+
+def test_a_response_is_for_the_handshake_it_names(network: Network, session: tuple[Host, Host]) -> None:
+    """Nothing authenticates the receiver index: turned to another one of the same peer, the response is not taken."""
+    one, two = session
+    network.elapse(121)
+    one.send(two)
+    network.deliver_one()
+    network.deliver_one()
+    response = next(datagram for datagram in network.take_in_flight() if datagram.type == TYPE_RESPONSE)
+    current = one.device.control._peers[two.public_key].keypairs.current
+    turned = response.data[:8] + current.local_index.to_bytes(4, "little") + response.data[12:-32]
+    one.take(with_mac1(turned, one), response.source)
+    assert one.device.drops == {DropReason.UNKNOWN_INDEX: 1}
+    one.take(response.data, response.source)
+    assert one.device.control._peers[two.public_key].keypairs.previous is current
+
+
 def test_both_start_at_once(network: Network, pair: tuple[Host, Host]) -> None:
     one, two = pair
     one.send(two, b"from one")

@@ -73,15 +73,38 @@ def test_an_initiator_that_only_receives_rekeys_at_165_seconds(network: Network,
     assert one.payloads() == [b"hello"] * 3
 
 
-def test_a_responder_does_not_rekey_before_180_seconds(network: Network, session: tuple[Host, Host]) -> None:
+def test_each_session_is_renewed_on_receive(network: Network, session: tuple[Host, Host]) -> None:
     one, two = session
-    network.lose = lambda datagram: datagram.source == one.endpoint and datagram.type != TYPE_RESPONSE
-    while network.now < 1179:
+    for _ in range(3):
+        network.elapse(166)
         two.send(one)
-        network.elapse(10)
-        two.advance()
-    # It hears nothing, so it does start handshakes, but for that reason only.
-    assert network.sent(TYPE_INITIATION, two)
+        network.deliver()
+    assert len(network.sent(TYPE_INITIATION, one)) == 3
+    assert not network.sent(TYPE_INITIATION, two)
+
+
+def test_renewal_on_receive_is_tried_for_90_seconds(network: Network, session: tuple[Host, Host]) -> None:
+    """The packets that keep coming in are not the user's: they do not start the 90 seconds again."""
+    one, two = session
+    network.lose = lambda datagram: datagram.type == TYPE_INITIATION
+    network.elapse(166)
+    start = network.now
+    for _ in range(13):
+        two.send(one)
+        network.elapse(1)
+    assert len(one.payloads()) == 13
+    network.elapse(200)
+    assert 85 < network.sent(TYPE_INITIATION, one)[-1].sent_at - start < 90
+
+
+def test_a_responder_renews_nothing_on_receive(network: Network, session: tuple[Host, Host]) -> None:
+    one, two = session
+    network.elapse(170)
+    network.lose = lambda datagram: datagram.type == TYPE_INITIATION
+    one.send(two)
+    network.deliver()
+    assert two.payloads() == [b"hello"]
+    assert not network.sent(TYPE_INITIATION, two)
 
 
 def test_after_180_seconds_a_keypair_is_refused(network: Network, session: tuple[Host, Host]) -> None:
