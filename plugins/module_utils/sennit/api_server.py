@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from .api import MAX_REQUEST_BYTES, ApiError, encode
 from .log import logger
@@ -51,6 +51,7 @@ class ApiServer:
         self._oversized = oversized
         self._max_request_bytes = max_request_bytes
         self._request_timeout = request_timeout
+        self._server: Optional[asyncio.AbstractServer] = None
         self._clients: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -66,6 +67,8 @@ class ApiServer:
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=self._max_request_bytes)
 
     async def close(self) -> None:
+        if self._server is None:
+            return
         self._server.close()
         for client in self._clients:
             client.cancel()
