@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from . import cgroup, machine, network, rootfs
+from . import cgroup, limits, machine, network, rootfs
 from .commands import run
 from .errors import LabError
 from .machine import BOOTING, READY, Machine, State
@@ -76,6 +76,7 @@ class Lab:
                 say(f"lab {self.name} is up already")
                 return
             self._clean(say)
+            limits.raise_limits(say)
             say(f"starting lab {self.name}: {len(topology.hosts)} hosts, {len(topology.routers)} routers")
             started = time.monotonic()
             key = self._prepare_directory()
