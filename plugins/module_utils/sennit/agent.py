@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The agent's start: `python3 -m sennit.agent --config /etc/sennit/agent.json`.
 
 The datapath comes first, and forks its workers while this process is still small; what only the control half needs

@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The control API's wire format, and a small blocking client of it.
 
 One JSON object a line over a unix stream socket. A request is {"method": "...", "params": {...}}, its reply

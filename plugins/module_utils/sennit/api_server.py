@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The serving half of the control API (api.py): a unix stream socket that only root may use.
 
 Every request is read under a bound of bytes and of time, so that a slow, broken or hostile client costs no more than

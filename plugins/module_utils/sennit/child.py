@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Running one function in a short-lived child process.
 
 What is needed seldom and costs much to keep (pyroute2's 12 MB) or may block for long (getaddrinfo) runs in a fork

@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The command `sennit`: what the mesh looks like from this host.
 
 Exit status: 0, 1 when an answer is missing, 2 for a wrong argument, 3 when no agent is running, 4 without the
@@ -50,7 +51,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
     except CliError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_status

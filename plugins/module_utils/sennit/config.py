@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The agent's own configuration: /etc/sennit/agent.json.
 
 It says only what the netmap cannot: which network this host belongs to, the key that signs its netmap, and the

@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The running agent: an event loop between the control API, the netmap, the datapath and the host."""
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .netmap.model import MALFORMED, TOO_LARGE, Netmap, NetmapError, encode_key
 from .netmap.signing import MAX_SIGNED_BYTES
 from .netmap.view import View, derive
 from .state import NetmapStore, StateError
-from .status import peer_status, route_status
+from .status import peer_status
 from .systemd import Notifier
 from .wireguard.constants import REJECT_AFTER_TIME
 from .wireguard.events import PeerConfig
@@ -212,7 +213,9 @@ class Daemon:
             },
             "peers": [peer_status(peer, live.peers.get(peer.public_key)) for peer in peers],
             "routes": [
-                route for peer in peers for route in route_status(peer, self._tunnel.on_link, self._tunnel.failed)
+                {"prefix": prefix, "via": peer.name, "state": self._tunnel.route_state(prefix)}
+                for peer in peers
+                for prefix in peer.routes
             ],
             "problems": [f"{what}: {reason}" for what, reason in self._tunnel.failed.items()],
             "drops": dict(live.drops),

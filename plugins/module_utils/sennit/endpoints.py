@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """From the endpoints of a netmap, "host:port", to the addresses that packets go to.
 
 A literal address is taken as it is. A name is looked up in a child process, again and again until it is found, while

@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The node's private key: made on the node, kept in one file, never shown.
 
 The file holds what `wg genkey` prints: base64 of 32 bytes and a newline, mode 0600.

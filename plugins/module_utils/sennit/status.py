@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `sennit status` tells of peers and routes, as JSON, from what the netmap and the datapath say. Pure."""
+
+"""What `sennit status` tells of a peer, as JSON, from what the netmap and the datapath say. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import Any, Optional
 
 from .netmap.endpoint import join_endpoint
@@ -30,14 +30,3 @@ def peer_status(peer: PeerView, live: Optional[PeerStatus]) -> dict[str, Any]:
         "tx_bytes": live.tx_bytes if live else 0,
         "persistent_keepalive": peer.persistent_keepalive,
     }
-
-
-def route_status(peer: PeerView, on_link: Container[str], failed: Container[str]) -> list[dict[str, Any]]:
-    """The routes to what is behind one peer, and whether they are in force here."""
-
-    def state(prefix: str) -> str:
-        if prefix in on_link:
-            return "on-link"
-        return "failed" if prefix in failed else "installed"
-
-    return [{"prefix": prefix, "via": peer.name, "state": state(prefix)} for prefix in peer.routes]

@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """What the agent tells systemd: readiness, one line of status, and that it is alive (sd_notify(3))."""
 
 from __future__ import annotations

@@ -111,6 +111,19 @@ def test_a_family_the_node_does_not_have(agent, capsys):
     assert capsys.readouterr().err == "sennit: phone has no IPv6 address\n"
 
 
+def test_a_reader_that_has_seen_enough():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sennit.cli", "version"],
+        env={"PYTHONPATH": str(PACKAGE_ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(10) == 0
+    process.stderr.close()
+
+
 def test_as_a_module_without_an_agent(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "sennit.cli", "--socket", str(tmp_path / "none"), "status"],

@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Notices when addresses or policy rules of the host change, so that the agent can look again.
 
 A host moves to another LAN, or a network manager drops the rules that it does not know (systemd-networkd does so when

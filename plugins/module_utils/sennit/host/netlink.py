@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The kernel's side of routes.py, through pyroute2 (0.5.14 and later).
 
 Only messages are pyroute2's, the socket is our own: its sockets and calls have changed their shape from release to

@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """What the agent wants on its host, what is there, and the difference: pure functions over plain values.
 
 The agent owns its interface's addresses, the routes in its own table, and one rule a family that leads there. It
