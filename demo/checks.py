@@ -17,9 +17,10 @@ LAB = [str(Path(__file__).parent.parent / "tests" / "lab" / "lab"), "--lab", "de
 NODES = ("alpha", "beta", "harbor")
 STATIC_PEER = "stock"
 DEVICE = "printer"
-DEVICE_URLS = ("http://192.168.50.20/page", "http://[fd50:0:0:50::20]/page")
-ROUTER_LAN_ADDRESSES = ("192.168.50.1", "fd50:0:0:50::1")
-UNDERLAY = "internet"
+DEVICE_URLS = ("http://192.168.50.20/random", "http://[fd50:5e9:1::20]/random")
+ROUTER_LAN_ADDRESSES = ("192.168.50.1", "fd50:5e9:1::1")
+# The plain router that everything to and from the subnet router crosses.
+UNDERLAY = "quay-router"
 
 # WireGuard's message types are a byte of 1 to 4 and three of zero, at the start of a UDP payload (whitepaper, 5.4).
 WIREGUARD_FILTER = (
@@ -100,7 +101,8 @@ class Capture:
 
     def count(self, expression: str) -> int:
         """How many of the captured packets match a pcap filter."""
-        done = subprocess.run(["tcpdump", "-n", "-r", "-", expression], input=self.pcap, capture_output=True, check=True)
+        command = ["tcpdump", "-n", "-r", "-", expression]
+        done = subprocess.run(command, input=self.pcap, capture_output=True, check=True)
         return len(done.stdout.splitlines())
 
 
@@ -108,7 +110,7 @@ def transfer() -> Iterator[Row]:
     """A node fetches a page from a device without an agent; what the device and the underlay saw of it."""
     page = "\n".join(secrets.token_hex(60) for _ in range(2000)).encode()
     subprocess.run(
-        [*LAB, "exec", DEVICE, "--", "sh", "-c", "cat > /srv/www/page"], input=page, capture_output=True, check=True
+        [*LAB, "exec", DEVICE, "--", "sh", "-c", "cat > /srv/www/random"], input=page, capture_output=True, check=True
     )
     since = on(DEVICE, "date +%s.%N").strip()
     with Capture() as capture:
@@ -120,8 +122,8 @@ def transfer() -> Iterator[Row]:
                 f"{len(body)} of {len(page)} bytes in {seconds or '?'} s",
                 body.encode() == page,
             )
-    log = on(DEVICE, f"journalctl -u www -o cat --since @{since}")
-    sources = re.findall(r'^(\S+) - - .*"GET /page', log, re.MULTILINE)
+    log = on(DEVICE, f"journalctl -u page -o cat --since @{since}")
+    sources = re.findall(r'^(\S+) - - .*"GET /random', log, re.MULTILINE)
     sources = [source.removeprefix("::ffff:") for source in sources]
     yield Row(
         f"{DEVICE} saw the subnet router's LAN address as the source",

@@ -72,7 +72,8 @@ def stock_key() -> None:
     public = checks.on(
         checks.STATIC_PEER,
         "apt-get install -qq -y wireguard-go wireguard-tools >/dev/null && install -d -m 0700 /etc/wireguard && "
-        "cd /etc/wireguard && umask 077 && { [ -s private.key ] || wg genkey > private.key; } && wg pubkey < private.key",
+        "cd /etc/wireguard && umask 077 && { [ -s private.key ] || wg genkey > private.key; } && "
+        "wg pubkey < private.key",
     ).split()[-1]
     (BUILD / "stock.yml").write_text(
         f"sennit_static_peers: {{hosts: {{{checks.STATIC_PEER}: {{sennit_public_key: '{public}'}}}}}}\n",
