@@ -13,15 +13,17 @@ from __future__ import annotations
 from typing import Union
 
 # Halving the number first, by adding its upper to its lower part at a multiple of 16 bits, is cheaper than division.
-_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (5760, 2880, 1440))
-_FOLD_FROM = 360  # bytes
+_LOW_5760 = (1 << 5760) - 1
+_LOW_2880 = (1 << 2880) - 1
+_LOW_1440 = (1 << 1440) - 1
 
 
 def words_sum(data: Union[bytes, memoryview]) -> int:
-    """The sum of the big-endian 16-bit words modulo 65535, an odd last byte being padded with zero (RFC 1071)."""
+    """A number that leaves, divided by 65535, the sum of the big-endian 16-bit words; an odd length is padded."""
     # Little-endian numbers pad an odd length by themselves; swapping the bytes of a sum is multiplying it by 256.
     number = int.from_bytes(data, "little")
-    if len(data) > _FOLD_FROM:
-        for bits, mask in _FOLDS:
-            number = (number & mask) + (number >> bits)
-    return number % 65535 * 256 % 65535
+    if len(data) > 360:
+        number = (number & _LOW_5760) + (number >> 5760)
+        number = (number & _LOW_2880) + (number >> 2880)
+        number = (number & _LOW_1440) + (number >> 1440)
+    return number % 65535 * 256

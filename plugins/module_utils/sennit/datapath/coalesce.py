@@ -58,51 +58,74 @@ _V6 = _Family(40, slice(8, 44), GSO_TCPV6, (4, 5, 44, 45, 46, 47, 56, 57))
 class _Run:
     """Segments of one stream, each starting where the one before it ends."""
 
-    __slots__ = ("_balance", "_family", "_length", "_mask", "_masked", "_next", "_size", "_total", "closed", "packets")
+    __slots__ = (
+        "_balance",
+        "_closed",
+        "_expected",
+        "_family",
+        "_intact",
+        "_length",
+        "_mask",
+        "_masked",
+        "_size",
+        "_total",
+        "packets",
+    )
 
     def __init__(self, packet: bytes, family: _Family, header_length: int) -> None:
         self.packets = [packet]
-        self.closed = bool(packet[family.flags] & _PSH)
+        self._closed = bool(packet[family.flags] & _PSH)
+        self._intact = False  # not known yet
         self._family = family
         self._length = header_length
         self._mask = family.masks[header_length]
         self._masked = int.from_bytes(packet[:header_length], "big") & self._mask
         self._size = len(packet) - header_length
         self._total = len(packet)
-        self._next = (_LONG.unpack_from(packet, family.sequence)[0] + self._size) & 0xFFFFFFFF
+        self._expected = (_LONG.unpack_from(packet, family.sequence)[0] + self._size) & 0xFFFFFFFF
         # What the sum of a whole packet lacks to that of the TCP segment with its pseudo-header. In IPv4 the header by
         # itself sums up to zero, in IPv6 it holds all of the pseudo-header.
         self._balance = (
             words_sum(packet[12:20]) + _TCP - 20 if family is _V4 else _TCP - words_sum(packet[:4] + packet[6:8])
         )
 
-    def take(self, packet: bytes) -> bool:
-        """Append the packet if it continues the run."""
-        family, length = self._family, self._length
-        size = len(packet) - length
-        if (
-            self.closed
-            or not 0 < size <= self._size
-            or self._total + size > MAX_PACKET
-            or int.from_bytes(packet[:length], "big") & self._mask != self._masked
-            or _LONG.unpack_from(packet, family.sequence)[0] != self._next
-            or len(self.packets) == _MAX_SEGMENTS
-        ):
-            return False
-        if len(self.packets) == 1 and not self._intact(self.packets[0]):
-            self.closed = True
-            return False
-        if not self._intact(packet):
-            return False
-        self.packets.append(packet)
-        self._total += size
-        self._next = (self._next + size) & 0xFFFFFFFF
-        self.closed = size < self._size or bool(packet[family.flags] & _PSH)
-        return True
+    def take(self, packets: Sequence[bytes], at: int) -> int:
+        """Append the packets from position `at` on, as long as they continue the run. Return where they stop to."""
+        if self._closed:
+            return at
+        family, length, mask, masked = self._family, self._length, self._mask, self._masked
+        sequence_at, flags_at, balance, ipv4 = family.sequence, family.flags, self._balance, family is _V4
+        full, total, expected, mine = self._size, self._total, self._expected, self.packets
+        for packet in packets[at:]:
+            whole = len(packet)
+            size = whole - length
+            if (
+                not 0 < size <= full
+                or total + size > MAX_PACKET
+                or int.from_bytes(packet[:length], "big") & mask != masked
+                or _LONG.unpack_from(packet, sequence_at)[0] != expected
+                or len(mine) == _MAX_SEGMENTS
+                or (words_sum(packet) + balance + (whole if ipv4 else 0)) % 65535
+                or not (self._intact or self._first_intact())
+            ):
+                break
+            mine.append(packet)
+            total += size
+            expected = (expected + size) & 0xFFFFFFFF
+            at += 1
+            if size < full or packet[flags_at] & _PSH:
+                self._closed = True
+                break
+        self._total, self._expected = total, expected
+        return at
 
-    def _intact(self, packet: bytes) -> bool:
+    def _first_intact(self) -> bool:
+        """Look at the first packet's checksum, once there is something to append to it."""
+        packet = self.packets[0]
         length = len(packet) if self._family is _V4 else 0
-        return (words_sum(packet) + self._balance + length) % 65535 == 0
+        self._intact = (words_sum(packet) + self._balance + length) % 65535 == 0
+        self._closed = not self._intact
+        return self._intact
 
     def frame(self) -> Frame:
         packets, family, length = self.packets, self._family, self._length
@@ -114,7 +137,7 @@ class _Run:
         if family is _V4:
             _WORD.pack_into(head, 2, total)
             _WORD.pack_into(head, 10, 0)
-            _WORD.pack_into(head, 10, 65535 - words_sum(bytes(head[:20])))
+            _WORD.pack_into(head, 10, 65535 - words_sum(bytes(head[:20])) % 65535)
             addresses = packets[0][12:20]
         else:
             _WORD.pack_into(head, 4, total - ip_length)
@@ -130,27 +153,30 @@ class _Run:
 def coalesce(packets: Sequence[bytes]) -> list[Frame]:
     """What to write to TUN for these IP packets. The packets of a stream stay in order."""
     queue: list[Union[_Run, bytes]] = []
-    runs: dict[bytes, _Run] = {}  # by flow; whatever follows goes into the queue behind them
-    run: Optional[_Run] = None  # the one that took the last packet
-    for packet in packets:
-        if run is not None and run.take(packet):
-            continue
-        run = None
+    runs: dict[bytes, _Run] = {}  # by flow; whatever does not fit goes into the queue behind them
+    at = 0
+    while at < len(packets):
+        packet = packets[at]
         family = _tcp_family(packet)
         if family is None:
             if not _surely_not_tcp(packet):
                 runs.clear()
             queue.append(packet)
+            at += 1
             continue
         flow = packet[family.flow]
-        earlier = runs.get(flow)
-        if earlier is not None and earlier.take(packet):
-            run = earlier
-            continue
+        run = runs.get(flow)
+        if run is not None:
+            taken = run.take(packets, at)
+            if taken > at:
+                at = taken
+                continue
+        at += 1
         header_length = family.ip_length + (packet[family.ip_length + 12] >> 4) * 4
         if packet[family.flags] & ~_PSH == _ACK and header_length in family.masks and header_length < len(packet):
             run = runs[flow] = _Run(packet, family, header_length)
             queue.append(run)
+            at = run.take(packets, at)
         else:
             runs.pop(flow, None)
             queue.append(packet)

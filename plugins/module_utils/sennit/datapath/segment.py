@@ -22,6 +22,9 @@ _CWR = 0x80
 _UDP_HEADER = 8
 _VNET = VNET_HEADER.size
 _SHORTEST = {4: 20, 6: 40}  # header bytes by IP version
+_UDP_V4 = Struct(">2sHH4sH")
+_UDP_V6 = Struct(">4sH")
+_UDP_END = Struct(">HH")
 
 
 def segment(frame: bytes) -> list[bytes]:
@@ -54,41 +57,26 @@ def _complete(packet: bytes, start: int, offset: int) -> bytes:
     if field + 2 > len(packet):
         raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
     # 65535 minus the sum is never 0, which UDP would read as "no checksum"; elsewhere 65535 is as good as 0.
-    checksum = 65535 - words_sum(packet[start:])
+    checksum = 65535 - words_sum(packet[start:]) % 65535
     return b"".join((packet[:field], checksum.to_bytes(2, "big"), packet[field + 2 :]))
 
 
-class _Ip:
-    """The IP headers of the segments: the super-packet's, with other lengths and, in IPv4, other identifications."""
+def _ip_parts(frame: bytes, version: int, start: int) -> tuple[bytes, int, bytes, int, bytes]:
+    """What the headers of all segments have in common, around the length and, in IPv4, identification and checksum.
 
-    def __init__(self, frame: bytes, version: int, start: int) -> None:
-        head = frame[_VNET : _VNET + start]
-        self._start = start
-        if version == 4:
-            self._identification = int.from_bytes(head[4:6], "big")
-            self._parts = (head[:2], head[6:10], head[12:])
-            self._layout = Struct(f">2sHH4sH{start - 12}s")
-        else:
-            self._identification = -1
-            self._parts = (head[:4], b"", head[6:])
-            self._layout = Struct(f">4sH{start - 6}s")
-        self._sum = words_sum(b"".join(self._parts))
-
-    def header(self, number: int, length: int) -> bytes:
-        """The header of segment `number`, in front of `length` bytes."""
-        head, middle, tail = self._parts
-        if self._identification < 0:
-            return self._layout.pack(head, self._start - 40 + length, tail)
-        total = self._start + length
-        identification = (self._identification + number) & 0xFFFF
-        checksum = 65535 - (self._sum + total + identification) % 65535
-        return self._layout.pack(head, total, identification, middle, checksum, tail)
+    These are the parts before, between and after them, the first identification, and the sum of the parts.
+    """
+    header = frame[_VNET : _VNET + start]
+    if version == 6:
+        return header[:4], 0, b"", 0, header[6:]
+    head, middle, tail = header[:2], header[6:10], header[12:]
+    return head, int.from_bytes(header[4:6], "big"), middle, words_sum(head + middle + tail), tail
 
 
 @lru_cache(maxsize=256)
-def _tcp_layout(options: int, payload: int) -> Struct:
-    """ports, sequence number, acknowledgement and data offset, flags, window, checksum, urgent pointer and options."""
-    return Struct(f">4sI5sB2sH{2 + options}s{payload}s")
+def _tcp_layout(version: int, tail: int, rest: int, payload: int) -> Struct:
+    """A whole packet: the fields that vary between segments, and in one piece each what lies between them."""
+    return Struct(f">{'2sHH4sH' if version == 4 else '4sH'}{tail}sI5sB2sH{rest}s{payload}s")
 
 
 def _cut_tcp(frame: bytes, version: int, start: int, size: int) -> list[bytes]:
@@ -105,20 +93,35 @@ def _cut_tcp(frame: bytes, version: int, start: int, size: int) -> list[bytes]:
     rest = frame[base + 18 : first]
     # Its checksum field holds the sum of the pseudo-header, in which the length is that of the whole.
     pseudo_header = int.from_bytes(frame[base + 16 : base + 18], "big") - (end - base)
-    constant = pseudo_header + header_length + words_sum(b"".join((ports, acknowledgement, b"\0", window, rest)))
-    ip = _Ip(frame, version, start)
+    constant = pseudo_header + words_sum(b"".join((ports, acknowledgement, b"\0", window, rest)))
+    head, identification, middle, ip_sum, tail = _ip_parts(frame, version, start)
+    tail += ports
     segments = []
-    for number, offset in enumerate(range(first, end, size)):
+    for offset in range(first, end, size):
         payload = frame[offset : offset + size]
-        length = len(payload)
-        own_flags = flags & ~_CWR if number else flags
+        length = header_length + len(payload)
+        own_flags = flags if offset == first else flags & ~_CWR
         if offset + size < end:
             own_flags &= ~_FIN_PSH
         checksum = 65535 - (constant + length + sequence + own_flags + words_sum(payload)) % 65535
-        transport = _tcp_layout(header_length - 20, length).pack(
-            ports, sequence, acknowledgement, own_flags, window, checksum, rest, payload
-        )
-        segments.append(ip.header(number, header_length + length) + transport)
+        pack = _tcp_layout(version, len(tail), len(rest), len(payload)).pack
+        if version == 4:
+            total = start + length
+            ip_checksum = 65535 - (ip_sum + total + identification) % 65535
+            segments.append(
+                pack(
+                    head, total, identification, middle, ip_checksum, tail,
+                    sequence, acknowledgement, own_flags, window, checksum, rest, payload,
+                )
+            )  # fmt: skip
+            identification = (identification + 1) & 0xFFFF
+        else:
+            segments.append(
+                pack(
+                    head, start - 40 + length, tail,
+                    sequence, acknowledgement, own_flags, window, checksum, rest, payload,
+                )
+            )  # fmt: skip
         sequence = (sequence + size) & 0xFFFFFFFF
     return segments
 
@@ -132,13 +135,20 @@ def _cut_udp(frame: bytes, version: int, start: int, size: int) -> list[bytes]:
     ports = frame[base : base + 4]
     pseudo_header = int.from_bytes(frame[base + 6 : base + 8], "big") - (end - base)
     constant = pseudo_header + words_sum(ports)
-    ip = _Ip(frame, version, start)
+    head, identification, middle, ip_sum, tail = _ip_parts(frame, version, start)
+    tail += ports
     segments = []
-    for number, offset in enumerate(range(first, end, size)):
+    for offset in range(first, end, size):
         payload = frame[offset : offset + size]
         length = _UDP_HEADER + len(payload)
         # The length counts twice: in the pseudo-header and in the header.
         checksum = 65535 - (constant + 2 * length + words_sum(payload)) % 65535
-        lengths = (length << 16 | checksum).to_bytes(4, "big")
-        segments.append(b"".join((ip.header(number, length), ports, lengths, payload)))
+        if version == 4:
+            total = start + length
+            ip_checksum = 65535 - (ip_sum + total + identification) % 65535
+            ip = _UDP_V4.pack(head, total, identification, middle, ip_checksum)
+            identification = (identification + 1) & 0xFFFF
+        else:
+            ip = _UDP_V6.pack(head, start - 40 + length)
+        segments.append(b"".join((ip, tail, _UDP_END.pack(length, checksum), payload)))
     return segments

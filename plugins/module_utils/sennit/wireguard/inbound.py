@@ -128,8 +128,9 @@ class Inbound:
         What is refused is counted by reason. Handshake messages become events.
         """
         packets: list[bytes] = []
-        unpack, pack_nonce, sessions = _HEADER.unpack_from, _NONCE.pack, self._sessions
+        append, unpack, pack_nonce = packets.append, _HEADER.unpack_from, _NONCE.pack
         session: Optional[_Session] = None
+        heard: Optional[_Session] = None
         for datagram in datagrams:
             if len(datagram) < TRANSPORT_OVERHEAD:
                 self.drop(DropReason.WRONG_LENGTH)
@@ -139,31 +140,22 @@ class Inbound:
                 self._handshake(kind, datagram, source)
                 continue
             if session is None or session.local_index != index:
-                session = sessions.get(index)
+                session = self._usable_session(index, now)
                 if session is None:
-                    self.drop(DropReason.UNKNOWN_INDEX)
                     continue
-            if now >= session.expires_at:
-                self.drop(DropReason.EXPIRED_KEYPAIR)
-                continue
-            if counter >= REJECT_AFTER_MESSAGES:
-                self.drop(DropReason.COUNTER_LIMIT)
-                continue
             try:
                 packet = session.aead.decrypt(pack_nonce(counter), datagram[TRANSPORT_HEADER_LENGTH:], None)
             except AuthenticationError:
                 self.drop(DropReason.DATA_AUTHENTICATION)
                 continue
             if not session.window.accept(counter):
-                self.drop(DropReason.REPLAYED_COUNTER)
+                beyond = counter >= REJECT_AFTER_MESSAGES
+                self.drop(DropReason.COUNTER_LIMIT if beyond else DropReason.REPLAYED_COUNTER)
                 continue
             # Authenticated: the peer is there, whatever the packet holds.
-            self._active[index] = session
-            if session.endpoint is not source and session.endpoint != source:
-                # The first packet on a keypair, too: the control half waits for it.
-                session.endpoint = self.moved[session.peer] = source
-                self.urgent = True
-            session.at = now
+            if session is not heard:
+                heard = session
+                self._heard(session, source, now)
             if not packet:
                 session.keepalive = self.urgent = True
                 continue
@@ -171,7 +163,7 @@ class Inbound:
             session.bytes += len(datagram)
             inner = self._inner(packet, session.peer)
             if inner is not None:
-                packets.append(inner)
+                append(inner)
         return packets
 
     def drop(self, reason: DropReason, count: int = 1) -> None:
@@ -197,6 +189,24 @@ class Inbound:
         self._dropped.clear()
         self.urgent = False
         return events
+
+    def _usable_session(self, index: int, now: float) -> Optional[_Session]:
+        session = self._sessions.get(index)
+        if session is None:
+            self.drop(DropReason.UNKNOWN_INDEX)
+        elif now >= session.expires_at:
+            self.drop(DropReason.EXPIRED_KEYPAIR)
+            session = None
+        return session
+
+    def _heard(self, session: _Session, source: Endpoint, now: float) -> None:
+        """An authenticated packet came on the session."""
+        self._active[session.local_index] = session
+        session.at = now
+        if session.endpoint != source:
+            # Before the first packet it is none, so that one is urgent, too: the control half waits for it.
+            session.endpoint = self.moved[session.peer] = source
+            self.urgent = True
 
     def _inner(self, packet: bytes, peer: bytes) -> Optional[bytes]:
         """The IP packet without padding, or None if it is malformed or the peer may not send from its source."""
