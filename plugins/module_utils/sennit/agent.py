@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-import sys
 
 from . import __version__, log
 from .config import DEFAULT_PATH, Config, ConfigError
@@ -86,4 +85,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -16,7 +16,9 @@ from typing import Optional
 class Notifier:
     """Speaks to the service manager, or to nobody when none started us."""
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environment: Optional[Mapping[str, str]] = None) -> None:
+        """``environment`` is the process's own unless given."""
+        environment = os.environ if environment is None else environment
         self._address = environment.get("NOTIFY_SOCKET", "")
         self._watchdog_usec = int(environment.get("WATCHDOG_USEC", "0"))
         # The variables are inherited by children, which must not take them as meant for themselves.
