@@ -205,7 +205,7 @@ def _address(endpoint: Endpoint, family: int) -> Optional[tuple[Any, ...]]:
         return None if ":" in host else (host, port)
     if ":" not in host:
         return _MAPPED + host, port, 0, 0
-    host, _, scope = host.partition("%")
+    host, _percent, scope = host.partition("%")
     try:
         return host, port, 0, socket.if_nametoindex(scope) if scope else 0
     except OSError:

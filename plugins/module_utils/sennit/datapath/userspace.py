@@ -196,7 +196,7 @@ class UserspaceDatapath:
     def _readable(self, sender: _Worker) -> None:
         events: list[Any] = []
         try:
-            for _ in range(_MAX_MESSAGES):
+            for _message in range(_MAX_MESSAGES):
                 message = sender.channel.receive()
                 if message is None:
                     break

@@ -229,7 +229,7 @@ class Outbound:
         peer.staged.extend(bytes(packet) for packet in packets if packet)
         surplus = len(peer.staged) - STAGED_PACKETS
         if surplus > 0:
-            for _ in range(surplus):
+            for _packet in range(surplus):
                 peer.staged.popleft()  # the oldest: whoever sent it has most likely sent it again
             self.drop(DropReason.STAGED_QUEUE_FULL, surplus)
 
