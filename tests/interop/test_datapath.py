@@ -1,0 +1,128 @@
+"""What the datapath stands: garbage, large datagrams, a device that is taken away."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.interop.agents import PORT, Host, Mesh
+from tests.interop.stock import transfer
+
+_GARBAGE = """
+import random, socket, sys
+chance = random.Random(1)
+target = (sys.argv[1], int(sys.argv[2]))
+with socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET, socket.SOCK_DGRAM) as source:
+    for number in range(int(sys.argv[3])):
+        length = chance.choice([0, 1, 31, 32, 64, 92, 148, 1452, chance.randrange(1500)])
+        start = chance.choice([b"", b"\\1\\0\\0\\0", b"\\2\\0\\0\\0", b"\\3\\0\\0\\0", b"\\4\\0\\0\\0"])
+        source.sendto((start + chance.randbytes(length))[:length], target)
+"""
+
+_RECEIVE = """
+import socket, sys
+with socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM) as listener:
+    listener.bind((sys.argv[1], 4001))
+    listener.settimeout(20)
+    print("ready", flush=True)
+    for _ in range(int(sys.argv[2])):
+        print(listener.recv(2000).hex(), flush=True)
+"""
+
+_SEND_SEGMENTS = """
+import socket, sys
+with socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM) as source:
+    source.setsockopt(socket.IPPROTO_UDP, 103, int(sys.argv[2]))
+    source.sendto(bytes.fromhex(sys.argv[3]), (sys.argv[1], 4001))
+"""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
+    """Two agents with a session."""
+    with Mesh(tmp_path, "alpha", "beta") as mesh:
+        alpha, beta = mesh.hosts
+        signed = mesh.netmap(1, alpha.node(), beta.node())
+        for host in mesh.hosts:
+            host.start()
+            host.apply(signed)
+        alpha.run("ping", "-n", "-c", "1", "-W", "10", beta.addresses[0])
+        yield alpha, beta
+
+
+def name(pid: int) -> str:
+    """Empty for a process that is gone."""
+    comm = Path(f"/proc/{pid}/comm")
+    return comm.read_text().strip() if comm.exists() else ""
+
+
+def anonymous(pid: int) -> int:
+    """kB of memory of its own that a process has."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+def test_garbage_is_counted_and_changes_nothing(pair: tuple[Host, Host], family: int) -> None:
+    alpha, beta = pair
+    count = 20_000
+
+    def send() -> None:
+        beta.run("python3", "-c", _GARBAGE, alpha.underlay[family], str(PORT), str(count))
+
+    send()
+    assert alpha.agent is not None
+    processes = [alpha.agent.pid, *(pid for pid in alpha.workers() if name(pid).startswith("sennit-"))]
+    assert len(processes) == 3
+    before = list(map(anonymous, processes))
+    send()
+    # The empty ones among them are no drops, and not all others need have found room in the socket's buffer.
+    deadline = time.monotonic() + 30
+    while sum(alpha.status()["drops"].values()) < count and time.monotonic() < deadline:
+        pass
+    drops = alpha.status()["drops"]
+    assert sum(drops.values()) >= count
+    assert {"wrong-length", "unknown-message-type", "unknown-receiver-index", "invalid-mac1"} <= drops.keys()
+    assert all(after < earlier + 1024 for after, earlier in zip(map(anonymous, processes), before, strict=True))
+    alpha.run("ping", "-n", "-c", "1", "-W", "10", beta.addresses[0])
+    assert alpha.peer("beta")["endpoint"] == f"{beta.underlay[0]}:{PORT}"
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+def test_segmented_datagrams_arrive_as_they_were_sent(pair: tuple[Host, Host], family: int) -> None:
+    alpha, beta = pair
+    content = random.Random(2).randbytes(1200 * 30 + 77)
+    with subprocess.Popen(
+        ["ip", "netns", "exec", beta.namespace, "python3", "-c", _RECEIVE, beta.addresses[family], "31"],
+        stdout=subprocess.PIPE, text=True,
+    ) as receiver:  # fmt: skip
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "ready\n"
+        alpha.run("python3", "-c", _SEND_SEGMENTS, beta.addresses[family], "1200", content.hex())
+        received = [bytes.fromhex(line) for line in receiver.stdout]
+    assert received == [content[at : at + 1200] for at in range(0, len(content), 1200)]
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+def test_an_underlay_narrower_than_a_sealed_packet(pair: tuple[Host, Host], family: int) -> None:
+    """Then the kernel cannot segment for us, and fragments."""
+    alpha, beta = pair
+    for host in pair:
+        host.run("ip", "link", "set", "eth0", "mtu", "1400")
+    content = random.Random(3).randbytes(2 << 20)
+    assert transfer(alpha, beta, beta.addresses[family], content) == content
+
+
+def test_without_its_device_the_agent_ends(pair: tuple[Host, Host]) -> None:
+    alpha, _beta = pair
+    assert alpha.agent is not None
+    alpha.run("ip", "link", "del", "sennit0")
+    assert alpha.agent.wait(20) == 1
+    alpha.agent = None
+    alpha.log.wait_for("has ended")
+    alpha.start()
+    assert alpha.status()["listen_port"] == PORT
