@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LIBRARY = "/usr/lib/sennit"
 # A symbolic link to the tree in use, so that a new tree takes the old one's place at once.
 PACKAGE = LIBRARY + "/sennit"
-LAUNCHER = "/usr/local/bin/sennit"
+LAUNCHER_FILE = "/usr/local/bin/sennit"
 UNIT = "sennit.service"
 UNIT_FILE = "/etc/systemd/system/" + UNIT
 CONFIG_DIRECTORY = "/etc/sennit"
@@ -30,6 +30,17 @@ PRIVATE_KEY = STATE_DIRECTORY + "/private.key"
 NETMAP = STATE_DIRECTORY + "/netmap"
 # The distribution's own Python has the distribution's libraries; Ansible may have chosen another for its modules.
 PYTHON = "/usr/bin/python3"
+
+LAUNCHER = f"""\
+#!{PYTHON} -I
+# -I: nothing from the environment, the working directory or the user's own packages.
+import sys
+
+sys.path.insert(0, "{LIBRARY}")
+from sennit.cli import main
+
+sys.exit(main())
+"""
 
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 

@@ -57,7 +57,7 @@ def routes(module: AnsibleModule) -> list[tuple[Optional[IPNetwork], dict[str, A
 
 def gateway_interfaces(module: AnsibleModule) -> set[str]:
     """The interfaces that have a route over a gateway: those that face the rest of the world."""
-    hops = [hop for _, route in routes(module) for hop in (route, *route.get("nexthops", []))]
+    hops = [hop for _prefix, route in routes(module) for hop in (route, *route.get("nexthops", []))]
     return {hop["dev"] for hop in hops if "dev" in hop and ("gateway" in hop or "via" in hop)}
 
 

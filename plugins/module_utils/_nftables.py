@@ -18,15 +18,13 @@ TABLE = "inet sennit"
 RULES = "/etc/sennit/gateway.nft"
 UNIT = "sennit-gateway.service"
 UNIT_FILE = "/etc/systemd/system/" + UNIT
+NFTABLES_DROP_IN = "/etc/systemd/system/nftables.service.d/sennit.conf"
 
-# nftables.service flushes everything when it is stopped, reloaded or restarted; so ours follows it.
 _UNIT = """\
 # Written by Ansible (sennit.mesh.gateway).
 [Unit]
 Description=Sennit: forwarding from the mesh into the networks behind this host
 After=nftables.service
-PartOf=nftables.service
-ReloadPropagatedFrom=nftables.service
 Wants=network-pre.target
 Before=network-pre.target
 DefaultDependencies=no
@@ -37,11 +35,18 @@ Before=shutdown.target
 Type=oneshot
 RemainAfterExit=yes
 ExecStart={nft} -f {rules}
-ExecReload={nft} -f {rules}
 ExecStop=-{nft} delete table {table}
 
 [Install]
-WantedBy=multi-user.target nftables.service
+WantedBy=multi-user.target
+"""
+
+# nftables.service flushes everything, whoever made it, when it is started, reloaded or stopped.
+_NFTABLES_DROP_IN = """\
+# Written by Ansible (sennit.mesh.gateway): brings back the table that this service has flushed.
+[Service]
+ExecStartPost=-{nft} -f {rules}
+ExecReload=-{nft} -f {rules}
 """
 
 
@@ -66,7 +71,7 @@ def rules(interface: str, destinations: Sequence[tuple[str, str]]) -> str:
         f'        iifname != "{interface}" oifname != "{interface}" accept\n'
         "        ct state established,related accept\n"
         + "".join(forward)
-        + "        reject with icmpx admin-prohibited\n"
+        + "        reject with icmpx type admin-prohibited\n"
         "    }\n"
         "\n"
         "    chain postrouting {\n"
@@ -87,8 +92,12 @@ class Nftables:
         nft = self._nft()
         script = rules(interface, destinations)
         self._keep(ManagedFile(self.module, RULES, 0o600).present(script))
-        unit = ManagedFile(self.module, UNIT_FILE, 0o644).present(_UNIT.format(nft=nft, rules=RULES, table=TABLE))
-        self._keep(unit)
+        units_changed = False
+        for path, text in ((UNIT_FILE, _UNIT), (NFTABLES_DROP_IN, _NFTABLES_DROP_IN)):
+            content = text.format(nft=nft, rules=RULES, table=TABLE)
+            difference = ManagedFile(self.module, path, 0o644).present(content)
+            self._keep(difference)
+            units_changed = units_changed or difference is not None
         live, wanted = self._listing(), self._listing_of(script)
         if live != wanted:
             title = f"nftables table {TABLE}"
@@ -99,10 +108,10 @@ class Nftables:
             self._keep(self._unit_difference(enabled, active, "enabled", "active"))
         if self.module.check_mode:
             return
-        if unit is not None:
+        if units_changed:
             self._run("systemctl", "daemon-reload")
-        if not enabled or unit is not None:
-            self._run("systemctl", "reenable", UNIT)
+        if not enabled:
+            self._run("systemctl", "enable", UNIT)
         if not active or live != wanted:
             self._run("systemctl", "restart", UNIT)
 
@@ -113,9 +122,10 @@ class Nftables:
             self._keep(self._unit_difference(enabled, active, "disabled", "inactive"))
             if not self.module.check_mode:
                 self._run("systemctl", "disable", "--now", UNIT)
-        unit = ManagedFile(self.module, UNIT_FILE, 0o644).absent()
-        self._keep(unit)
-        if unit is not None and not self.module.check_mode:
+        units = [ManagedFile(self.module, path, 0o644).absent() for path in (UNIT_FILE, NFTABLES_DROP_IN)]
+        for difference in units:
+            self._keep(difference)
+        if any(units) and not self.module.check_mode:
             self._run("systemctl", "daemon-reload")
         self._keep(ManagedFile(self.module, RULES, 0o600).absent())
         if self.module.get_bin_path("nft", opt_dirs=self._directories) is None:

@@ -101,17 +101,6 @@ from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFi
 RELEASES = agent_files.LIBRARY + "/releases"
 UNIT_IN_ARCHIVE = "sennit/sennit.service"
 
-LAUNCHER = f"""\
-#!{agent_files.PYTHON} -I
-# -I: nothing from the environment, the working directory or the user's own packages.
-import sys
-
-sys.path.insert(0, "{agent_files.LIBRARY}")
-from sennit.cli import main
-
-sys.exit(main())
-"""
-
 
 def read_archive(text: str) -> dict[str, bytes]:
     """The package's files by their path, which begins with \"sennit/\". Raises ValueError."""
@@ -175,7 +164,7 @@ class Agent:
         except ValueError as error:
             self.module.fail_json(msg=str(error))
         self._code(files)
-        self._file("launcher", ManagedFile(self.module, agent_files.LAUNCHER, 0o755), LAUNCHER)
+        self._file("launcher", ManagedFile(self.module, agent_files.LAUNCHER_FILE, 0o755), agent_files.LAUNCHER)
         unit = files[UNIT_IN_ARCHIVE].decode()
         self._file("unit", ManagedFile(self.module, agent_files.UNIT_FILE, 0o644), unit)
         outdated = agent_files.service_state(self.module)["outdated"]
@@ -194,7 +183,7 @@ class Agent:
                 " the agent is taken away"
             )
         self._remove_file("unit", agent_files.UNIT_FILE)
-        self._remove_file("launcher", agent_files.LAUNCHER)
+        self._remove_file("launcher", agent_files.LAUNCHER_FILE)
         self._remove_tree("code", agent_files.LIBRARY)
         self._remove_file("config", agent_files.CONFIG)
         if self.module.params["purge"]:
