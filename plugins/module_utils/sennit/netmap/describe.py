@@ -36,6 +36,10 @@ def describe(netmap: Optional[Netmap], pending: Optional[Mapping[str, tuple[str,
             section.append(f"    endpoint: {node.endpoint}")
         if node.routes:
             section.append(f"    routes: {_listed(node.routes)}")
+        if node.unapproved_routes:
+            section.append(f"    unapproved_routes: {_listed(node.unapproved_routes)}")
+        if node.exit_node is not None:
+            section.append(f"    exit_node: {node.exit_node}")
         if node.persistent_keepalive:
             section.append(f"    persistent_keepalive: {node.persistent_keepalive}")
     for name, addresses in (pending or {}).items():

@@ -10,8 +10,10 @@ Format 1, as JSON (the signature is around it, see signing.py)::
      "network": {"name": "demo", "domain": "demo.internal", "pools": ["100.64.0.0/10", "fd..::/48"]},
      "allocations": {"alpha": ["100.64.0.1", "fd..::1"]},
      "nodes": [{"name": "alpha", "kind": "node", "public_key": "<base64>", "addresses": ["100.64.0.1", "fd..::1"],
-                "endpoint": "192.0.2.1:51820", "routes": ["192.168.10.0/24"], "persistent_keepalive": 0}]}
+                "endpoint": "192.0.2.1:51820", "routes": ["192.168.10.0/24"], "persistent_keepalive": 0,
+                "unapproved_routes": ["10.0.0.0/8"], "exit_node": "approved"}]}
 
+`unapproved_routes` is left out when empty, `exit_node` when the node does not offer to be one.
 A reader ignores keys that it does not know, so that a newer control node can say more; what an older agent must not
 ignore gets a new format number, which it refuses.
 """
@@ -35,6 +37,10 @@ MAX_VERSION = 2**53 - 1  # JSON readers elsewhere keep integers exact up to here
 
 KIND_NODE = "node"
 KIND_STATIC = "static"
+
+# A node that offers to be an exit node is one only when the network approves it.
+EXIT_NODE_APPROVED = "approved"
+EXIT_NODE_OFFERED = "offered"
 
 # Why a map is refused: NetmapError.reason, and the error code of the control API.
 TOO_LARGE = "too-large"
@@ -72,7 +78,8 @@ class Node:
 
     public_key: 32 bytes. addresses: host addresses within the pools. endpoint: ``host:port`` or None.
     routes: prefixes behind this node. persistent_keepalive: seconds at which it keeps its paths to others open; 0 is
-    never.
+    never. unapproved_routes: prefixes that it advertises in vain. exit_node: EXIT_NODE_APPROVED, EXIT_NODE_OFFERED or
+    None.
     """
 
     name: str
@@ -82,6 +89,8 @@ class Node:
     endpoint: Optional[str] = None
     routes: tuple[str, ...] = ()
     persistent_keepalive: int = 0
+    unapproved_routes: tuple[str, ...] = ()
+    exit_node: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -119,20 +128,27 @@ class Netmap:
             "version": self.version,
             "network": {"name": self.network.name, "domain": self.network.domain, "pools": list(self.network.pools)},
             "allocations": {name: list(addresses) for name, addresses in self.allocations.items()},
-            "nodes": [
-                {
-                    "name": node.name,
-                    "kind": node.kind,
-                    "public_key": encode_key(node.public_key),
-                    "addresses": list(node.addresses),
-                    "endpoint": node.endpoint,
-                    "routes": list(node.routes),
-                    "persistent_keepalive": node.persistent_keepalive,
-                }
-                for node in self.nodes
-            ],
+            "nodes": [_node_document(node) for node in self.nodes],
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def _node_document(node: Node) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "name": node.name,
+        "kind": node.kind,
+        "public_key": encode_key(node.public_key),
+        "addresses": list(node.addresses),
+        "endpoint": node.endpoint,
+        "routes": list(node.routes),
+        "persistent_keepalive": node.persistent_keepalive,
+    }
+    # Left out when they say nothing: a map without them keeps the bytes that it had before there were any.
+    if node.unapproved_routes:
+        document["unapproved_routes"] = list(node.unapproved_routes)
+    if node.exit_node is not None:
+        document["exit_node"] = node.exit_node
+    return document
 
 
 def encode_key(key: bytes) -> str:
@@ -238,7 +254,7 @@ def _netmap(value: Any) -> Netmap:
         ("name", [node.name.lower() for node in nodes]),
         ("public key", [encode_key(node.public_key) for node in nodes]),
         ("address", [address for node in nodes for address in node.addresses]),
-        ("route", [route for node in nodes for route in node.routes]),
+        ("route", [route for node in nodes for route in (*node.routes, *node.unapproved_routes)]),
     ):
         if len(set(values)) != len(values):
             _refuse("nodes:", f"one {what} is there twice")
@@ -277,6 +293,11 @@ def _node(value: Any, pools: Sequence[Any]) -> Node:
     kind = _text(document.get("kind"), f"{name}: kind")
     if kind not in (KIND_NODE, KIND_STATIC):
         _refuse(f"{name}: kind", f"is neither {KIND_NODE} nor {KIND_STATIC}")
+    exit_node = document.get("exit_node")
+    if exit_node not in (None, EXIT_NODE_APPROVED, EXIT_NODE_OFFERED):
+        _refuse(f"{name}: exit_node", f"is neither {EXIT_NODE_APPROVED} nor {EXIT_NODE_OFFERED}")
+    if exit_node is not None and kind != KIND_NODE:
+        _refuse(f"{name}: exit_node", f"is for a {KIND_NODE}, not for one that is {kind}")
     endpoint = document.get("endpoint")
     try:
         public_key = decode_key(_text(document.get("public_key"), f"{name}: public_key"))
@@ -296,6 +317,11 @@ def _node(value: Any, pools: Sequence[Any]) -> Node:
         endpoint=endpoint,
         routes=tuple(_prefix(route, name) for route in _list(document.get("routes"), f"{name}: routes")),
         persistent_keepalive=_number(document.get("persistent_keepalive"), f"{name}: persistent_keepalive", 0, 65535),
+        unapproved_routes=tuple(
+            _prefix(route, name)
+            for route in _list(document.get("unapproved_routes", []), f"{name}: unapproved_routes")
+        ),
+        exit_node=exit_node,
     )
 
 

@@ -10,12 +10,15 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Optional
 
-from .model import NO_SUCH_NODE, Netmap, NetmapError, Network
+from .model import EXIT_NODE_APPROVED, NO_SUCH_NODE, Netmap, NetmapError, Network
 
 
 @dataclass(frozen=True)
 class PeerView:
-    """A peer, as WireGuard wants it. allowed_ips: its addresses as /32 and /128, then its routes."""
+    """A peer, as WireGuard wants it. allowed_ips: its addresses as /32 and /128, then its routes.
+
+    exit_node: whether this node may send everything else through it, which is a preference's choice and in no map.
+    """
 
     name: str
     kind: str
@@ -25,17 +28,25 @@ class PeerView:
     allowed_ips: tuple[str, ...]
     endpoint: Optional[str]
     persistent_keepalive: int
+    unapproved_routes: tuple[str, ...] = ()
+    exit_node: bool = False
 
 
 @dataclass(frozen=True)
 class View:
-    """One node's part of the network: what it is called, its own addresses and routes, and its peers by name."""
+    """One node's part of the network: what it is called, its own addresses and routes, and its peers by name.
+
+    exit_node: what the network makes of this node's own offer, EXIT_NODE_APPROVED or EXIT_NODE_OFFERED; None if there
+    is no offer.
+    """
 
     name: str
     addresses: tuple[str, ...]
     routes: tuple[str, ...]
     network: Network
     peers: tuple[PeerView, ...]
+    unapproved_routes: tuple[str, ...] = ()
+    exit_node: Optional[str] = None
 
 
 def derive(netmap: Netmap, public_key: bytes) -> View:
@@ -57,11 +68,21 @@ def derive(netmap: Netmap, public_key: bytes) -> View:
             allowed_ips=tuple(host_prefix(address) for address in node.addresses) + node.routes,
             endpoint=node.endpoint,
             persistent_keepalive=own.persistent_keepalive if node.endpoint else 0,
+            unapproved_routes=node.unapproved_routes,
+            exit_node=node.exit_node == EXIT_NODE_APPROVED,
         )
         for node in netmap.nodes
         if node is not own
     )
-    return View(name=own.name, addresses=own.addresses, routes=own.routes, network=netmap.network, peers=peers)
+    return View(
+        name=own.name,
+        addresses=own.addresses,
+        routes=own.routes,
+        network=netmap.network,
+        peers=peers,
+        unapproved_routes=own.unapproved_routes,
+        exit_node=own.exit_node,
+    )
 
 
 def host_prefix(address: str) -> str:
