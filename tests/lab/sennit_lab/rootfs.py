@@ -4,7 +4,8 @@ A tree is named by a digest of its recipe, so changing the recipe builds another
 place and renamed when it is whole; a build that was killed leaves nothing that a later one could take for a tree.
 
 Hosts of a lab have no internet. What the collection installs on them (the agent's libraries, WireGuard's stock
-tools) waits in an APT repository inside the tree, so that a role's package task does real work.
+tools) waits in an APT repository inside the tree, so that a role's package task does real work. So does what only some
+hosts are made with.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ INSTALLED_IN_SUITE = {
 
 # What can be installed later, without a network.
 OFFERED = [
+    "ifupdown",
     "iperf3",
+    "network-manager",
     "python3-cryptography",
     "python3-nacl",
     "python3-pyroute2",
