@@ -9,7 +9,8 @@ DOCUMENTATION = r"""
 module: forwarding
 short_description: Let a host forward IPv4 and IPv6
 description:
-  - Sets the kernel's forwarding parameters now and for every boot, in a file of Sennit's own below C(/etc/sysctl.d).
+  - Sets the kernel's forwarding parameters now and for every boot, in a file of Sennit's own below C(/etc/sysctl.d),
+    which also says what they were before.
   - A host that forwards IPv6 no longer listens to router advertisements, and loses its own default route when it has
     one by them. On every interface where the kernel takes a route by router advertisement, C(accept_ra) is therefore
     set to V(2). Where systemd-networkd or NetworkManager handle the advertisements, the kernel does not, and nothing is
@@ -30,10 +31,18 @@ options:
   state:
     description:
       - V(present) lets the host forward.
-      - V(absent) removes the file. The running kernel's values stay, because others may rely on them by now.
+      - V(absent) removes the file, and puts back what the parameters were before.
     type: str
     choices: [present, absent]
     default: present
+  restore:
+    description:
+      - With O(state=absent), whether the running kernel's parameters that this module has changed are put back to what
+        they were. A parameter that somebody has changed since is left alone, and one that another file of C(sysctl.d)
+        sets gets its value from there.
+      - V(false) is for a host where something else has come to rely on forwarding meanwhile, without setting it itself.
+    type: bool
+    default: true
   accept_ra_interfaces:
     description: The interfaces to set C(accept_ra) to V(2) on, instead of those found.
     type: list
@@ -47,6 +56,10 @@ EXAMPLES = r"""
 - name: The same, with the uplink named
   sennit.mesh.forwarding:
     accept_ra_interfaces: [eth0]
+
+- name: Let the host be as it was before
+  sennit.mesh.forwarding:
+    state: absent
 """
 
 RETURN = r"""
@@ -61,72 +74,36 @@ sysctls:
 """
 
 import os
-import re
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile, ip_json, read_text
+from ansible_collections.sennit.mesh.plugins.module_utils import _sysctl as sysctl
+from ansible_collections.sennit.mesh.plugins.module_utils._host import ip_json
 
 PATH = "/etc/sysctl.d/60-sennit.conf"
 HEADER = "# Written by Ansible (sennit.mesh.forwarding): this host forwards for a mesh.\n"
-PROC = "/proc/sys/"
-# In the order of sysctl.d(5): a file of the same name in an earlier directory hides the later one.
-DIRECTORIES = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
-LINE = re.compile(r"^\s*-?\s*([^#;=\s]+)\s*=\s*(.*?)\s*$")
-
-
-def proc_path(key: str) -> str:
-    """Where the kernel has the parameter. Dots part a key; a slash in it stands for a dot in a name (sysctl.d(5))."""
-    return PROC + key.translate(str.maketrans("./", "/."))
-
-
-def canonical(key: str) -> str:
-    """A key as this module writes it; keys that begin with a slash-parted word are the other way round."""
-    separator = re.search(r"[./]", key)
-    return key.translate(str.maketrans("./", "/.")) if separator and separator.group() == "/" else key
-
-
-def parse(text: str) -> dict[str, str]:
-    """The settings of a sysctl.d file, the last one of a key."""
-    matches = (LINE.match(line) for line in text.splitlines())
-    return {canonical(match.group(1)): match.group(2) for match in matches if match}
 
 
 class Forwarding:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
-        self.file = ManagedFile(module, PATH, 0o644)
+        self.file = sysctl.SysctlFile(module, PATH, HEADER)
+
+    def represent(self) -> dict[str, Any]:
+        return {"changed": bool(self.file.differences), "diff": self.file.differences}
 
     def present(self) -> dict[str, Any]:
         wanted = self._wanted()
-        live = {key: self._read(key) for key in wanted}
-        content = HEADER + "".join(f"{key} = {value}\n" for key, value in wanted.items())
-        differences = []
-        wrong = {key: value for key, value in wanted.items() if live[key] != value}
-        if wrong:
-            differences.append(
-                {
-                    "before_header": "running kernel",
-                    "after_header": "running kernel",
-                    "before": "".join(f"{key} = {live[key]}\n" for key in wrong),
-                    "after": "".join(f"{key} = {value}\n" for key, value in wrong.items()),
-                }
-            )
-        if not self.module.check_mode:
-            self._apply(wrong, live)
-        difference = self.file.present(content)
-        if difference is not None:
-            differences.append(difference)
-        self._warn_of_overrides(wanted)
-        return {"changed": bool(differences), "diff": differences, "sysctls": wanted}
+        self.file.present(wanted)
+        return {**self.represent(), "sysctls": wanted}
 
     def absent(self) -> dict[str, Any]:
-        difference = self.file.absent()
-        return {"changed": difference is not None, "diff": [difference] if difference else []}
+        self.file.absent(self.module.params["restore"])
+        return self.represent()
 
     def _wanted(self) -> dict[str, str]:
         wanted = {"net.ipv4.ip_forward": "1"}
-        if not os.path.isdir(PROC + "net/ipv6/conf"):
+        if not os.path.isdir(sysctl.PROC + "net/ipv6/conf"):
             self.module.warn("this host's kernel has no IPv6, so only IPv4 is forwarded")
             return wanted
         # Before forwarding: the moment it is on, the kernel drops what it has learnt where accept_ra is 1.
@@ -138,66 +115,27 @@ class Forwarding:
         given: Optional[list[str]] = self.module.params["accept_ra_interfaces"]
         if given is not None:
             for name in given:
-                if not os.path.isdir(f"{PROC}net/ipv6/conf/{name}"):
+                if not os.path.isdir(f"{sysctl.PROC}net/ipv6/conf/{name}"):
                     self.module.fail_json(msg=f"accept_ra_interfaces: this host has no interface '{name}'")
             return sorted(given)
         routes = ip_json(self.module, "-6", "route", "show", "table", "main", "proto", "ra")
         found = {route["dev"] for route in routes if "dev" in route}
         # An interface of ours stays, also while its router happens to be silent.
-        for key in parse(read_text(PATH) or ""):
+        for key in self.file.settings():
             if key.endswith(".accept_ra"):
                 found.add(key.split(".")[3].replace("/", "."))
         # 0: someone else listens to the advertisements, and the kernel must go on not to.
         return sorted(name for name in found if self._accept_ra(name) in ("1", "2"))
 
     def _accept_ra(self, interface: str) -> Optional[str]:
-        text = read_text(f"{PROC}net/ipv6/conf/{interface}/accept_ra")
-        return text.strip() if text is not None else None
-
-    def _read(self, key: str) -> str:
-        text = read_text(proc_path(key))
-        if text is None:
-            self.module.fail_json(msg=f"this host's kernel has no parameter {key} ({proc_path(key)})")
-        return text.strip()
-
-    def _apply(self, wrong: dict[str, str], live: dict[str, str]) -> None:
-        """All or nothing: a parameter that the kernel refuses takes back those set before it."""
-        done: list[str] = []
-        for key, value in wrong.items():
-            try:
-                self._write(key, value)
-            except OSError as error:
-                for earlier in reversed(done):
-                    self._write(earlier, live[earlier])
-                self.module.fail_json(
-                    msg=f"the kernel refused {key} = {value}: {error.strerror} ({proc_path(key)}; it is {live[key]})."
-                    " In a container, the container's own configuration has to set it. Nothing was changed."
-                )
-            done.append(key)
-
-    def _write(self, key: str, value: str) -> None:
-        with open(proc_path(key), "w", encoding="ascii") as file:
-            file.write(value)
-
-    def _warn_of_overrides(self, wanted: dict[str, str]) -> None:
-        """Another file that is read after ours undoes it at the next boot."""
-        files: dict[str, str] = {}
-        for directory in DIRECTORIES:
-            if os.path.isdir(directory):
-                for name in os.listdir(directory):
-                    files.setdefault(name, os.path.join(directory, name))
-        for name in sorted(files):
-            if name <= os.path.basename(PATH) or not name.endswith(".conf"):
-                continue
-            for key, value in parse(read_text(files[name]) or "").items():
-                if wanted.get(key, value) != value:
-                    self.module.warn(f"{files[name]} sets {key} = {value} after {PATH}: it wins at the next boot")
+        return sysctl.read(f"net.ipv6.conf.{interface.replace('.', '/')}.accept_ra")
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "restore": {"type": "bool", "default": True},
             "accept_ra_interfaces": {"type": "list", "elements": "str"},
         },
         supports_check_mode=True,
