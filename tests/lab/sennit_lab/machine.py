@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from .commands import run
 from .errors import LabError
 from .mounts import remove_tree
 from .network import Cable
-from .topology import Host, Topology
+from .topology import IFUPDOWN, NETWORK_MANAGER, NETWORKD, Host, Interface, Topology
 
 BOOTING, READY, STOPPED, FAILED = "booting", "ready", "stopped", "failed"
 
@@ -89,23 +89,33 @@ def prepare(machine: Machine, tree: Path, topology: Topology, cables: list[Cable
         directory.mkdir(parents=True)
     options = f"lowerdir={tree},upperdir={upper},workdir={work}"
     run("mount", "-t", "overlay", f"sennit-lab-{machine.lab}", "-o", options, str(machine.root))
+    manager = _MANAGERS[host.manager]
+    if manager.package is not None:
+        _install(machine.root, manager.package)
     files = {
         "/etc/hostname": f"{host.name}\n",
         "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n",
         "/etc/machine-id": f"{machine.identity}\n",
         "/root/.ssh/authorized_keys": key,
-        **_networkd(topology, host),
+        **manager.files(topology, host),
         **host.files,
     }
     for path, content in files.items():
         target = machine.root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
+        if target.suffix == ".nmconnection":
+            target.chmod(0o600)  # NetworkManager reads no profile that others may read
     (machine.root / "root/.ssh").chmod(0o700)
+    systemctl = ("systemctl", "--root", str(machine.root))
+    if manager.disabled:
+        run(*systemctl, "mask", *manager.disabled)
+    if manager.enabled:
+        run(*systemctl, "enable", *manager.enabled)
     if not host.firewalld:
-        run("systemctl", "--root", str(machine.root), "mask", "firewalld.service")
+        run(*systemctl, "mask", "firewalld.service")
     if host.services:
-        run("systemctl", "--root", str(machine.root), "enable", *host.services)
+        run(*systemctl, "enable", *host.services)
     plan = {
         "cables": [asdict(cable) for cable in cables],
         "interfaces": {interface.name: [str(a.ip) for a in interface.addresses] for interface in host.interfaces},
@@ -115,17 +125,79 @@ def prepare(machine: Machine, tree: Path, topology: Topology, cables: list[Cable
 
 def _networkd(topology: Topology, host: Host) -> dict[str, str]:
     """systemd-networkd's files: static addresses, and the default routes on the interface that leads to the gateway."""
-    gateways = topology.gateways(host)
     files = {}
     for interface in host.interfaces:
         lines = ["[Match]", f"Name={interface.name}", "", "[Network]", "LinkLocalAddressing=ipv6", "IPv6AcceptRA=no"]
         # The topology rules duplicates out, so that no address has to wait until their detection is over.
         lines += ["IPv6DuplicateAddressDetection=0"]
         lines += [f"Address={address}" for address in interface.addresses]
-        on_link = [address.network for address in interface.addresses]
-        lines += [f"Gateway={hop}" for hop in gateways if any(hop in prefix for prefix in on_link)]
+        lines += [f"Gateway={hop}" for hop in _hops(topology, host, interface)]
         files[f"/etc/systemd/network/10-{interface.name}.network"] = "\n".join(lines) + "\n"
     return files
+
+
+def _network_manager(topology: Topology, host: Host) -> dict[str, str]:
+    """The same as profiles of NetworkManager."""
+    files = {}
+    for interface in host.interfaces:
+        lines = ["[connection]", f"id={interface.name}", "type=ethernet", f"interface-name={interface.name}"]
+        for version in (4, 6):
+            addresses = [address for address in interface.addresses if address.version == version]
+            lines += ["", f"[ipv{version}]", f"method={'manual' if addresses else 'disabled'}"]
+            lines += [f"address{number}={address}" for number, address in enumerate(addresses, start=1)]
+            lines += [f"gateway={hop}" for hop in _hops(topology, host, interface) if hop.version == version][:1]
+        files[f"/etc/NetworkManager/system-connections/{interface.name}.nmconnection"] = "\n".join(lines) + "\n"
+    return files
+
+
+def _ifupdown(topology: Topology, host: Host) -> dict[str, str]:
+    """The same for ifupdown."""
+    lines = ["auto lo", "iface lo inet loopback"]
+    for interface in host.interfaces:
+        lines += ["", f"auto {interface.name}"]
+        for address in interface.addresses:
+            lines += [f"iface {interface.name} {'inet' if address.version == 4 else 'inet6'} static"]
+            lines += [f"    address {address}"]
+            lines += ["    dad-attempts 0"] if address.version == 6 else []
+            hops = [hop for hop in _hops(topology, host, interface) if hop in address.network]
+            lines += [f"    gateway {hop}" for hop in hops[:1]]
+    return {"/etc/network/interfaces": "\n".join(lines) + "\n"}
+
+
+def _hops(topology: Topology, host: Host, interface: Interface) -> list[Any]:
+    """The host's default routes by this interface."""
+    on_link = [address.network for address in interface.addresses]
+    return [hop for hop in topology.gateways(host) if any(hop in prefix for prefix in on_link)]
+
+
+@dataclass(frozen=True)
+class Manager:
+    """What configures a host's interfaces: its package, its files, and the units that it needs and that it replaces."""
+
+    package: str | None
+    files: Callable[[Topology, Host], dict[str, str]]
+    enabled: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+
+
+_NETWORKD_UNITS = ("systemd-networkd.service", "systemd-networkd.socket", "systemd-networkd-wait-online.service")
+_MANAGERS = {
+    NETWORKD: Manager(None, _networkd),
+    NETWORK_MANAGER: Manager(
+        "network-manager",
+        _network_manager,
+        ("NetworkManager.service", "NetworkManager-wait-online.service"),
+        _NETWORKD_UNITS,
+    ),
+    IFUPDOWN: Manager("ifupdown", _ifupdown, ("networking.service",), _NETWORKD_UNITS),
+}
+
+
+def _install(root: Path, package: str) -> None:
+    """Install a package from the tree's own repository."""
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", "-o", "APT::Sandbox::User=root", package]
+    environment = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LANG=C.UTF-8"]
+    run("chroot", str(root), *environment, *command)
 
 
 def start(machine: Machine, program: Path) -> subprocess.Popen[bytes]:

@@ -13,6 +13,7 @@
         gateway: office-router            # optional; a router or host on one of the host's networks
         suite: trixie                     # optional
         firewalld: false                  # optional; true unless said otherwise
+        manager: NetworkManager           # optional; what configures its interfaces, systemd-networkd unless said so
         files: {/etc/motd: hello}         # optional
         services: [page.service]          # optional; units to enable
 
@@ -34,6 +35,9 @@ from .errors import LabError
 
 SUITES = ("bullseye", "bookworm", "trixie")
 DEFAULT_SUITE = "bookworm"
+
+# What can configure a host's interfaces.
+NETWORKD, NETWORK_MANAGER, IFUPDOWN = MANAGERS = ("systemd-networkd", "NetworkManager", "ifupdown")
 
 Prefix = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Address = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
@@ -77,6 +81,7 @@ class Host:
     gateway: str | None
     suite: str | None
     firewalld: bool
+    manager: str
     files: Mapping[str, str]
     services: tuple[str, ...]
 
@@ -173,11 +178,14 @@ class _Reader:
     def _host(self, name: str, value: object) -> Host:
         key = f"hosts.{name}"
         self._name(key, name)
-        keys = {"interfaces", "gateway", "suite", "firewalld", "files", "services"}
+        keys = {"interfaces", "gateway", "suite", "firewalld", "manager", "files", "services"}
         given = self._mapping(key, value, keys)
         firewalld = given.get("firewalld", True)
         if not isinstance(firewalld, bool):
             self._fail(f"{key}.firewalld", firewalld, "must be true or false")
+        manager = given.get("manager", NETWORKD)
+        if manager not in MANAGERS:
+            self._fail(f"{key}.manager", manager, f"must be one of {', '.join(MANAGERS)}")
         gateway = given.get("gateway")
         if gateway is not None and not isinstance(gateway, str):
             self._fail(f"{key}.gateway", gateway, "must be the name of a router or host")
@@ -193,6 +201,7 @@ class _Reader:
             gateway=gateway,
             suite=None if suite is None else self._suite(f"{key}.suite", suite),
             firewalld=firewalld,
+            manager=manager,
             files=files,
             services=tuple(self._name(f"{key}.services", s, re.compile(r"[\w@.-]+\.\w+")) for s in services),
         )
