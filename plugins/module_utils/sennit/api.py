@@ -8,6 +8,21 @@ One JSON object a line over a unix stream socket. A request is {"method": "...",
 {"result": ...} or {"error": {"code": "...", "message": "..."}}. A connection may carry any number of requests, one
 after the other. The serving half is api_server.py; this half needs nothing but the standard library, so that
 Ansible modules can use it on a host.
+
+method           params                             result
+version                                             the agent's version
+status                                              all of it (status.py)
+netmap.apply     netmap: base64 of the signed file  changed, version, and trial: {id, deadline} if it is one
+                 trial: seconds, if it is to be one
+preferences.get                                     preferences: {...}
+preferences.set  preferences: {those to change}     changed, preferences: {...}, and trial: {id, deadline} if it is one
+                 trial: seconds, if it is to be one
+trial.confirm    id                                 confirmed: true
+
+A trial is in force at once, and is written down only when it is confirmed, best over a connection that is made after
+it began. Unless that happens within its ``deadline`` in seconds, what was before is in force again; a restart of the
+agent ends it the same way. There is one at a time: meanwhile other changes get the error "trial-running". The same
+change again starts its time anew, or, if it is no trial this time, confirms it.
 """
 
 from __future__ import annotations
