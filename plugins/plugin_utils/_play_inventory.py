@@ -12,9 +12,6 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.inventory import (
     GROUP,
-    GROUP_NODES,
-    GROUP_STATIC_PEERS,
-    GROUP_SUBNET_ROUTERS,
     Host,
     Refusal,
     Report,
@@ -28,12 +25,15 @@ VARIABLES = (
     "sennit_addresses",
     "sennit_advertise_routes",
     "sennit_allowed_ips",
+    "sennit_approved_routes",
     "sennit_domain",
     "sennit_endpoint",
+    "sennit_exit_node",
     "sennit_ipv4_pool",
     "sennit_ipv6_pool",
     "sennit_listen_port",
     "sennit_network",
+    "sennit_offer_exit_node",
     "sennit_persistent_keepalive",
     "sennit_public_key",
     "sennit_signing_key",
@@ -51,22 +51,21 @@ class PlayInventory:
         self._agent_variable = agent_variable
         failed = set(task_vars.get("ansible_play_hosts_all", ())) - set(task_vars.get("ansible_play_hosts", ()))
         self._in_play = set(task_vars.get("ansible_play_batch", ())) | failed
+        self._groups_of: dict[str, list[str]] = {}
+        for group, names in self._groups.items():
+            for name in names:
+                self._groups_of.setdefault(str.__str__(name), []).append(str.__str__(group))
         self.refusals: list[Refusal] = []
         self.statuses: dict[str, Mapping[str, Any]] = {}
         self.hosts: list[Host] = [self._host(str.__str__(name)) for name in self._groups.get(GROUP, ())]
 
     def _host(self, name: str) -> Host:
-        groups = [
-            group
-            for group in (GROUP, GROUP_NODES, GROUP_SUBNET_ROUTERS, GROUP_STATIC_PEERS)
-            if name in self._groups.get(group, ())
-        ]
         status = self._registered(name, self._status_variable)
         if status is not None:
             self.statuses[name] = status
         return Host(
             name=name,
-            groups=tuple(groups),
+            groups=tuple(self._groups_of[name]),
             variables=dict(self._variables(name)),
             report=self._report(name, status),
             in_play=name in self._in_play,

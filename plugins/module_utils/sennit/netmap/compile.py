@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from .allocate import AddressBook, PoolExhaustedError
+from .approvals import Approvals, read_approvals
 from .collisions import refuse_collisions
+from .exit_nodes import refuse_exit_nodes
 from .inventory import (
     GROUP,
-    GROUP_NODES,
-    GROUP_SUBNET_ROUTERS,
+    NODE_GROUPS,
     CompileError,
     Findings,
     Host,
@@ -29,7 +30,17 @@ from .inventory import (
     read_agreed,
 )
 from .members import Member, read_member
-from .model import KIND_NODE, Netmap, Network, Node, check_domain, check_network_name, decode_key
+from .model import (
+    EXIT_NODE_APPROVED,
+    EXIT_NODE_OFFERED,
+    KIND_NODE,
+    Netmap,
+    Network,
+    Node,
+    check_domain,
+    check_network_name,
+    decode_key,
+)
 from .prefixes import IPNetwork, parse_prefix, unroutable
 
 DEFAULT_NETWORK = "sennit"
@@ -77,6 +88,8 @@ def compile_netmap(
             _find_key(member, known.get(member.name), require_keys, findings)
     book = AddressBook(pools, previous.allocations if previous else {})
     refuse_collisions(members, pools, book, findings)
+    approvals = read_approvals(hosts, findings)
+    refuse_exit_nodes(members, approvals, findings)
     if findings.refusals:
         raise CompileError(findings.refusals)
 
@@ -86,15 +99,7 @@ def compile_netmap(
         network=network,
         version=previous.version if previous else 1,
         nodes=tuple(
-            Node(
-                name=member.name,
-                kind=member.kind,
-                public_key=member.public_key,
-                addresses=addresses[member.name],
-                endpoint=member.endpoint,
-                routes=tuple(str(prefix) for prefix in sorted({prefix for prefix, _claim in member.routes})),
-                persistent_keepalive=member.persistent_keepalive,
-            )
+            _node(member, member.public_key, addresses[member.name], approvals)
             for member in sorted(members, key=lambda each: each.name)
             if member.public_key is not None
         ),
@@ -106,6 +111,24 @@ def compile_netmap(
         netmap=netmap,
         pending={member.name: addresses[member.name] for member in members if member.public_key is None},
         warnings=tuple(findings.warnings),
+    )
+
+
+def _node(member: Member, public_key: bytes, addresses: tuple[str, ...], approvals: Approvals) -> Node:
+    routes, unapproved = approvals.routes(member.host, (prefix for prefix, _claim in member.routes))
+    exit_node = None
+    if member.offers_exit_node:
+        exit_node = EXIT_NODE_APPROVED if approvals.exit_node(member.host) else EXIT_NODE_OFFERED
+    return Node(
+        name=member.name,
+        kind=member.kind,
+        public_key=public_key,
+        addresses=addresses,
+        endpoint=member.endpoint,
+        routes=tuple(str(prefix) for prefix in routes),
+        persistent_keepalive=member.persistent_keepalive,
+        unapproved_routes=tuple(str(prefix) for prefix in unapproved),
+        exit_node=exit_node,
     )
 
 
@@ -176,7 +199,7 @@ def _pool(text: str, version: int) -> IPNetwork:
 def _find_key(member: Member, before: Optional[Node], require_keys: bool, findings: Findings) -> None:
     """The key that the node reports, else the one it had. A node without any is refused, or waits until it has one."""
     host = member.host
-    group = GROUP_NODES if GROUP_NODES in host.groups else GROUP_SUBNET_ROUTERS
+    group = next(group for group in NODE_GROUPS if group in host.groups)
     answered = host.report is not None
     if host.report is not None and host.report.public_key is not None:
         try:

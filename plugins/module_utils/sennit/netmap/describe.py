@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
-from .model import Netmap, encode_key
+from .model import Netmap, Node, encode_key
 
 
 def describe(netmap: Optional[Netmap], pending: Optional[Mapping[str, tuple[str, ...]]] = None) -> str:
@@ -26,22 +26,7 @@ def describe(netmap: Optional[Netmap], pending: Optional[Mapping[str, tuple[str,
         f"version: {netmap.version}",
         "nodes:",
     ]
-    sections: dict[str, list[str]] = {node.name: [] for node in netmap.nodes}
-    for node in netmap.nodes:
-        section = sections[node.name]
-        section.append(f"    kind: {node.kind}")
-        section.append(f"    public_key: {encode_key(node.public_key)}")
-        section.append(f"    addresses: {_listed(node.addresses)}")
-        if node.endpoint is not None:
-            section.append(f"    endpoint: {node.endpoint}")
-        if node.routes:
-            section.append(f"    routes: {_listed(node.routes)}")
-        if node.unapproved_routes:
-            section.append(f"    unapproved_routes: {_listed(node.unapproved_routes)}")
-        if node.exit_node is not None:
-            section.append(f"    exit_node: {node.exit_node}")
-        if node.persistent_keepalive:
-            section.append(f"    persistent_keepalive: {node.persistent_keepalive}")
+    sections = {node.name: _section(node) for node in netmap.nodes}
     for name, addresses in (pending or {}).items():
         sections[name] = ["    public_key: not made yet", f"    addresses: {_listed(addresses)}"]
     for name in sorted(sections):
@@ -52,6 +37,20 @@ def describe(netmap: Optional[Netmap], pending: Optional[Mapping[str, tuple[str,
         lines.append("left:  # their addresses stay theirs")
         lines.extend(f"  {name}: {_listed(netmap.allocations[name])}" for name in left)
     return "\n".join(lines) + "\n"
+
+
+def _section(node: Node) -> list[str]:
+    facts: dict[str, object] = {
+        "kind": node.kind,
+        "public_key": encode_key(node.public_key),
+        "addresses": _listed(node.addresses),
+        "endpoint": node.endpoint,
+        "routes": node.routes and _listed(node.routes),
+        "unapproved_routes": node.unapproved_routes and _listed(node.unapproved_routes),
+        "exit_node": node.exit_node,
+        "persistent_keepalive": node.persistent_keepalive,
+    }
+    return [f"    {name}: {value}" for name, value in facts.items() if value]
 
 
 def _listed(items: tuple[str, ...]) -> str:

@@ -18,7 +18,12 @@ from typing import Any, Optional
 GROUP = "sennit"
 GROUP_NODES = "sennit_nodes"
 GROUP_SUBNET_ROUTERS = "sennit_subnet_routers"
+GROUP_EXIT_NODES = "sennit_exit_nodes"
 GROUP_STATIC_PEERS = "sennit_static_peers"
+GROUP_LAN_DEVICES = "sennit_lan_devices"
+
+# The groups whose hosts run the agent.
+NODE_GROUPS = (GROUP_NODES, GROUP_SUBNET_ROUTERS, GROUP_EXIT_NODES)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Host:
-    """One member of the inventory group. `in_play`: this run was to reach it; without `report` it did not answer."""
+    """One member of the inventory group. groups: all that it is in, also those that are none of the collection's.
+
+    in_play: this run was to reach it; without `report` it did not answer.
+    """
 
     name: str
     groups: tuple[str, ...]
@@ -122,6 +130,25 @@ def read_integer(host: Host, variable: str, default: int, low: int, high: int) -
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise Refusal(host.name, variable, value, f"is not a number from {low} to {high}")
     return value
+
+
+def read_boolean(host: Host, variable: str, default: bool) -> bool:
+    """The variable as Ansible takes a boolean, in words too; the default when unset."""
+    value = host.variables.get(variable)
+    if not is_set(value):
+        return default
+    word = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(word, (bool, int, str)):
+        for boolean, words in _BOOLEANS.items():
+            if word in words:
+                return boolean
+    raise Refusal(host.name, variable, value, "is neither true nor false")
+
+
+_BOOLEANS: Mapping[bool, tuple[object, ...]] = {
+    True: (True, "true", "yes", "on", "y", "t", "1"),
+    False: (False, "false", "no", "off", "n", "f", "0"),
+}
 
 
 def read_agreed(hosts: Sequence[Host], variable: str, secret: bool = False) -> Optional[str]:

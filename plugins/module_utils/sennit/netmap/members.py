@@ -13,13 +13,16 @@ from typing import Callable, Optional, TypeVar, Union
 from .endpoint import join_endpoint, literal_address, split_endpoint
 from .inventory import (
     GROUP,
-    GROUP_NODES,
+    GROUP_EXIT_NODES,
+    GROUP_LAN_DEVICES,
     GROUP_STATIC_PEERS,
     GROUP_SUBNET_ROUTERS,
+    NODE_GROUPS,
     Findings,
     Host,
     Refusal,
     is_set,
+    read_boolean,
     read_integer,
     read_list,
     read_text,
@@ -56,6 +59,7 @@ class Member:
     persistent_keepalive: int = 0
     addresses: tuple[tuple[IPAddress, Claim], ...] = ()
     routes: tuple[tuple[IPNetwork, Claim], ...] = ()
+    offers_exit_node: bool = False
 
     @property
     def name(self) -> str:
@@ -63,7 +67,10 @@ class Member:
 
 
 def read_member(host: Host, pools: Pools, findings: Findings) -> Optional[Member]:
-    """The host as a member, as far as it can be read; what cannot goes to the findings. None: not even its kind."""
+    """The host as a member, as far as it can be read; what cannot goes to the findings.
+
+    None: a LAN device, which is no member, or one of which not even its kind can be read.
+    """
     kind = _kind(host, findings)
     if kind is None:
         return None
@@ -81,6 +88,10 @@ def read_member(host: Host, pools: Pools, findings: Findings) -> Optional[Member
         member.routes = tuple(_each(host, "sennit_advertise_routes", _parse_route, findings))
         if member.routes and GROUP_SUBNET_ROUTERS not in host.groups:
             findings.warnings.append(f"{host.name} advertises routes but is not in group {GROUP_SUBNET_ROUTERS}")
+        with findings.collecting():
+            member.offers_exit_node = read_boolean(host, "sennit_offer_exit_node", GROUP_EXIT_NODES in host.groups)
+        if member.offers_exit_node and GROUP_EXIT_NODES not in host.groups:
+            findings.warnings.append(f"{host.name} offers to be an exit node but is not in group {GROUP_EXIT_NODES}")
     else:
         with findings.collecting():
             member.public_key = _static_key(host)
@@ -89,18 +100,22 @@ def read_member(host: Host, pools: Pools, findings: Findings) -> Optional[Member
 
 
 def _kind(host: Host, findings: Findings) -> Optional[str]:
-    node_groups = [group for group in (GROUP_NODES, GROUP_SUBNET_ROUTERS) if group in host.groups]
-    if node_groups and GROUP_STATIC_PEERS in host.groups:
-        findings.refuse(host.name, "group", GROUP_STATIC_PEERS, f"is for hosts that are not in {node_groups[0]}")
+    ours = [group for group in (*NODE_GROUPS, GROUP_STATIC_PEERS, GROUP_LAN_DEVICES) if group in host.groups]
+    node_groups = [group for group in ours if group in NODE_GROUPS]
+    for group in (GROUP_STATIC_PEERS, GROUP_LAN_DEVICES):
+        if group in ours and ours[0] != group:
+            findings.refuse(host.name, "group", group, f"is for hosts that are not in {ours[0]}")
+            return None
+    if GROUP_LAN_DEVICES in ours:
         return None
     if node_groups:
         kind, unfit = KIND_NODE, ["sennit_public_key", "sennit_allowed_ips"]
         reason = "is for static peers; a node makes its key itself and states sennit_advertise_routes"
     elif GROUP_STATIC_PEERS in host.groups:
-        kind, unfit = KIND_STATIC, ["sennit_advertise_routes"]
+        kind, unfit = KIND_STATIC, ["sennit_advertise_routes", "sennit_exit_node"]
         reason = "is for nodes; a static peer states its prefixes in sennit_allowed_ips"
     else:
-        of = f"none of {GROUP_NODES}, {GROUP_SUBNET_ROUTERS}, {GROUP_STATIC_PEERS}"
+        of = f"none of {', '.join((*NODE_GROUPS, GROUP_STATIC_PEERS, GROUP_LAN_DEVICES))}"
         findings.refuse(host.name, "group", GROUP, f"is not enough: the host is in {of}")
         return None
     for variable in unfit:

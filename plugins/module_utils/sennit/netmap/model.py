@@ -318,8 +318,7 @@ def _node(value: Any, pools: Sequence[Any]) -> Node:
         routes=tuple(_prefix(route, name) for route in _list(document.get("routes"), f"{name}: routes")),
         persistent_keepalive=_number(document.get("persistent_keepalive"), f"{name}: persistent_keepalive", 0, 65535),
         unapproved_routes=tuple(
-            _prefix(route, name)
-            for route in _list(document.get("unapproved_routes", []), f"{name}: unapproved_routes")
+            _prefix(route, name) for route in _list(document.get("unapproved_routes", []), f"{name}: unapproved_routes")
         ),
         exit_node=exit_node,
     )
