@@ -11,10 +11,13 @@ is applied to the running firewall without one.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
+from xml.etree import ElementTree
 
 from ansible.module_utils.basic import missing_required_lib
 
@@ -32,6 +35,7 @@ NAME = "org.fedoraproject.FirewallD1"
 PATH = "/org/fedoraproject/FirewallD1"
 # The first with policies.
 OLDEST = (0, 9)
+BUILT_IN_ZONES = "/usr/lib/firewalld/zones"
 # A reload of a large rule set takes its time.
 TIMEOUT_SECONDS = 120
 
@@ -113,6 +117,24 @@ def show(name: str, settings: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
+def same_settings(path: str, other: str) -> bool:
+    """Whether two of firewalld's files say the same: the order and the layout of their elements say nothing."""
+    contents = []
+    for name in (path, other):
+        # Files of the host's own firewalld, which reads them with Python's parser, too.
+        root = ElementTree.parse(name).getroot()  # noqa: S314
+        children = sorted(
+            ElementTree.canonicalize(ElementTree.tostring(child, encoding="unicode"), strip_text=True) for child in root
+        )
+        contents.append((root.tag, root.attrib, children))
+    return contents[0] == contents[1]
+
+
+def _remove_backup(file: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(file + ".old")
+
+
 class Firewalld:
     """The running firewalld. ``differences`` collects what changed (in check mode: would change)."""
 
@@ -187,6 +209,8 @@ class Firewalld:
         self._note("zone", zone, "permanent" if permanent != wanted else "running", before, after)
         if permanent != wanted and not self.module.check_mode:
             self._on("zone", zone, "addService" if wanted else "removeService", service)
+            if not wanted:
+                self._forget_change(zone)
         if running != wanted:
             if wanted:
                 self._updates.append((PATH, NAME + ".zone", "addService", zone, service, 0))
@@ -205,7 +229,9 @@ class Firewalld:
             return
         self._note(kind, name, "permanent", permanent, {})
         if not self.module.check_mode:
+            file = self._file(kind, name)
             self._on(kind, name, "remove")
+            _remove_backup(file)
 
     def apply(self) -> None:
         """Make the running firewall agree with what is permanent by now."""
@@ -261,6 +287,26 @@ class Firewalld:
         else:
             # What is not given would be reset.
             self._on(kind, name, _KINDS[kind]["write"], dbus.Dictionary({**permanent, **typed}, signature="sv"))
+
+    def _file(self, kind: str, name: str) -> str:
+        """Where firewalld has a permanent object."""
+        path = self._config(_KINDS[kind]["find"], name)
+        directory, filename = (
+            self._call(path, "org.freedesktop.DBus.Properties", "Get", f"{NAME}.config.{kind}", property_name)
+            for property_name in ("path", "filename")
+        )
+        return os.path.join(str(directory), str(filename))
+
+    def _forget_change(self, name: str) -> None:
+        """Leave no trace of a change of a zone that was taken back.
+
+        firewalld copies one of its own zones to /etc at the first change of it, and keeps a backup at each.
+        """
+        file = self._file("zone", name)
+        built_in = os.path.join(BUILT_IN_ZONES, os.path.basename(file))
+        if file != built_in and os.path.exists(built_in) and same_settings(file, built_in):
+            self._on("zone", name, "loadDefaults")
+        _remove_backup(file)
 
     def _running(self, kind: str, name: str) -> Optional[dict[str, Any]]:
         if name not in self._running_names(kind):
