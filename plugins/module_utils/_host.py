@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import os
@@ -99,6 +100,17 @@ def file_mode(path: str) -> Optional[int]:
         return None
 
 
+def remove_if_empty(directory: str) -> None:
+    """Remove a directory, unless there is something in it."""
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
 class ManagedFile:
     """One whole file that a module owns: compared by content and mode, replaced at once."""
 
@@ -120,14 +132,18 @@ class ManagedFile:
             difference["after"] = f"mode {self.mode:04o}\n"
         return difference
 
-    def absent(self) -> Optional[dict[str, str]]:
-        """Remove the file; gives the difference, or None if there was none."""
+    def absent(self, directory: bool = False) -> Optional[dict[str, str]]:
+        """Remove the file; gives the difference, or None if there was none.
+
+        With directory, the directory goes as well, once it is empty: for one that only Sennit makes.
+        """
         before = read_text(self.path)
-        if before is None:
-            return None
         if not self.module.check_mode:
-            os.unlink(self.path)
-        return self._difference(before, "")
+            if before is not None:
+                os.unlink(self.path)
+            if directory:
+                remove_if_empty(os.path.dirname(self.path))
+        return None if before is None else self._difference(before, "")
 
     def _difference(self, before: Optional[str], after: str) -> dict[str, str]:
         return {"before_header": self.path, "after_header": self.path, "before": before or "", "after": after}

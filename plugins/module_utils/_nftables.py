@@ -122,12 +122,15 @@ class Nftables:
             self._keep(self._unit_difference(enabled, active, "disabled", "inactive"))
             if not self.module.check_mode:
                 self._run("systemctl", "disable", "--now", UNIT)
-        units = [ManagedFile(self.module, path, 0o644).absent() for path in (UNIT_FILE, NFTABLES_DROP_IN)]
+        units = [
+            ManagedFile(self.module, UNIT_FILE, 0o644).absent(),
+            ManagedFile(self.module, NFTABLES_DROP_IN, 0o644).absent(directory=True),
+        ]
         for difference in units:
             self._keep(difference)
         if any(units) and not self.module.check_mode:
             self._run("systemctl", "daemon-reload")
-        self._keep(ManagedFile(self.module, RULES, 0o600).absent())
+        self._keep(ManagedFile(self.module, RULES, 0o600).absent(directory=True))
         if self.module.get_bin_path("nft", opt_dirs=self._directories) is None:
             return
         live = self._listing()
