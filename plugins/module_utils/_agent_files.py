@@ -23,9 +23,12 @@ PACKAGE = LIBRARY + "/sennit"
 LAUNCHER_FILE = "/usr/local/bin/sennit"
 UNIT = "sennit.service"
 UNIT_FILE = "/etc/systemd/system/" + UNIT
+# What enables it.
+WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT
 CONFIG_DIRECTORY = "/etc/sennit"
 CONFIG = CONFIG_DIRECTORY + "/agent.json"
 STATE_DIRECTORY = "/var/lib/sennit"
+RUNTIME_DIRECTORY = "/run/sennit"
 PRIVATE_KEY = STATE_DIRECTORY + "/private.key"
 NETMAP = STATE_DIRECTORY + "/netmap"
 # The distribution's own Python has the distribution's libraries; Ansible may have chosen another for its modules.

@@ -14,7 +14,7 @@ description:
   - A new version is laid beside the old one and takes its place at once; files that the new version no longer has are
     gone with the old one.
   - The private key is made on the host, by the agent's own code, and never leaves it.
-  - Does not start or restart anything; RV(restart_needed) tells when that is due.
+  - With O(state=present), does not start or restart anything; RV(restart_needed) tells when that is due.
 version_added: 0.1.0
 author:
   - Sennit contributors (@sennit)
@@ -34,8 +34,8 @@ options:
   state:
     description:
       - V(present) makes the agent be there.
-      - V(absent) takes away what V(present) made, and the configuration of M(sennit.mesh.agent_config). The service
-        must be stopped and disabled before.
+      - V(absent) stops the service and takes away what V(present) made, the configuration of
+        M(sennit.mesh.agent_config), and what an agent that was killed has left in the kernel. Python packages stay.
     type: str
     choices: [present, absent]
     default: present
@@ -73,7 +73,9 @@ version:
   returned: with O(state=present)
   sample: 0.1.0
 parts:
-  description: What changed (or would), of V(code), V(launcher), V(unit), V(key), V(config), V(state).
+  description:
+    - What changed (or would), of V(code), V(launcher), V(unit), V(key), and with O(state=absent) also V(service),
+      V(config), V(routes), V(runtime), V(state).
   type: list
   elements: str
   returned: always
@@ -87,6 +89,7 @@ import base64
 import binascii
 import hashlib
 import io
+import json
 import os
 import shutil
 import stat
@@ -96,7 +99,14 @@ from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sennit.mesh.plugins.module_utils import _agent_files as agent_files
-from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile, file_mode
+from ansible_collections.sennit.mesh.plugins.module_utils._host import (
+    ManagedFile,
+    file_mode,
+    ip_json,
+    unit_properties,
+)
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.host.routes import PROTOCOL
 
 RELEASES = agent_files.LIBRARY + "/releases"
 UNIT_IN_ARCHIVE = "sennit/sennit.service"
@@ -176,21 +186,72 @@ class Agent:
         return result
 
     def absent(self) -> dict[str, Any]:
-        service = agent_files.service_state(self.module)
-        if service["active"] or service["enabled"]:
-            self.module.fail_json(
-                msg=f"{agent_files.UNIT} is {'running' if service['active'] else 'enabled'}: stop and disable it before"
-                " the agent is taken away"
-            )
+        # First the agent, which takes its routes and rules away itself.
+        self._stop()
         self._remove_file("unit", agent_files.UNIT_FILE)
         self._remove_file("launcher", agent_files.LAUNCHER_FILE)
         self._remove_tree("code", agent_files.LIBRARY)
-        self._remove_file("config", agent_files.CONFIG)
+        table = agent_files.installed_config().get("table")
+        self._remove_file("config", agent_files.CONFIG, directory=True)
+        if "service" not in self.parts or not self.module.check_mode:
+            self._remove_from_kernel(table if isinstance(table, int) else Config.table)
+            self._remove_tree("runtime", agent_files.RUNTIME_DIRECTORY)
         if self.module.params["purge"]:
             self._remove_tree("state", agent_files.STATE_DIRECTORY)
-        if "unit" in self.parts and not self.module.check_mode:
-            self._systemd_reload()
+        if ("unit" in self.parts or "service" in self.parts) and not self.module.check_mode:
+            self._systemctl("daemon-reload")
+            # systemd would remember a unit that had failed.
+            if unit_properties(self.module, agent_files.UNIT, ["ActiveState"]).get("ActiveState") == "failed":
+                self._systemctl("reset-failed", agent_files.UNIT)
         return self.represent()
+
+    def _stop(self) -> None:
+        service = agent_files.service_state(self.module)
+        # Of a unit whose file somebody has removed already, systemd only knows this.
+        link = os.path.islink(agent_files.WANTS)
+        if not (service["active"] or service["enabled"] or link):
+            return
+        self.parts.append("service")
+        before = [name for name, so in (("active", service["active"]), ("enabled", service["enabled"] or link)) if so]
+        self.diff.append(
+            {
+                "before_header": agent_files.UNIT,
+                "after_header": agent_files.UNIT,
+                "before": "".join(f"{name}\n" for name in before),
+                "after": "",
+            }
+        )
+        if self.module.check_mode:
+            return
+        if service["enabled"]:
+            self._systemctl("disable", agent_files.UNIT)
+        if os.path.islink(agent_files.WANTS):
+            os.unlink(agent_files.WANTS)
+        if service["active"]:
+            self._systemctl("stop", agent_files.UNIT)
+
+    def _remove_from_kernel(self, table: int) -> None:
+        """Routes and rules that an agent has left that did not end in order."""
+        for family in ("-4", "-6"):
+            for kind, protocol, show in (
+                ("rule", "protocol", ["show"]),
+                # Not the table itself, for ip calls it an error when there is none.
+                ("route", "proto", ["show", "table", "all"]),
+            ):
+                ours = [
+                    entry
+                    for entry in ip_json(self.module, "-N", family, kind, *show)
+                    if entry.get("table") == str(table) and entry.get("protocol") == str(PROTOCOL)
+                ]
+                if not ours:
+                    continue
+                if "routes" not in self.parts:
+                    self.parts.append("routes")
+                title = f"ip {family} {kind}"
+                text = "".join(f"{json.dumps(entry)}\n" for entry in ours)
+                self.diff.append({"before_header": title, "after_header": title, "before": text, "after": ""})
+                if not self.module.check_mode:
+                    self._run("ip", family, kind, "flush", "table", str(table), protocol, str(PROTOCOL))
 
     def _code(self, files: dict[str, bytes]) -> None:
         before = read_tree(agent_files.PACKAGE + "/")
@@ -237,7 +298,7 @@ class Agent:
         self.parts.append(part)
         self.diff.append(difference)
         if part == "unit" and not self.module.check_mode:
-            self._systemd_reload()
+            self._systemctl("daemon-reload")
 
     def _key(self, outdated: bool) -> Optional[str]:
         key = agent_files.public_key(self.module, agent_files.agent_status(), outdated)
@@ -251,13 +312,17 @@ class Agent:
         os.makedirs(agent_files.STATE_DIRECTORY, mode=0o700, exist_ok=True)
         return agent_files.ensure_key(self.module)
 
-    def _systemd_reload(self) -> None:
-        code, _out, err = self.module.run_command(["systemctl", "daemon-reload"])
-        if code != 0:
-            self.module.fail_json(msg=f"'systemctl daemon-reload' failed: {err.strip()}")
+    def _systemctl(self, *arguments: str) -> None:
+        self._run("systemctl", *arguments)
 
-    def _remove_file(self, part: str, path: str) -> None:
-        difference = ManagedFile(self.module, path, 0o644).absent()
+    def _run(self, name: str, *arguments: str) -> None:
+        path = self.module.get_bin_path(name, required=True, opt_dirs=["/usr/sbin", "/sbin"])
+        code, _out, err = self.module.run_command([path, *arguments])
+        if code != 0:
+            self.module.fail_json(msg=f"'{name} {' '.join(arguments)}' failed: {err.strip()}", rc=code)
+
+    def _remove_file(self, part: str, path: str, directory: bool = False) -> None:
+        difference = ManagedFile(self.module, path, 0o644).absent(directory)
         if difference is not None:
             self.parts.append(part)
             self.diff.append(difference)
