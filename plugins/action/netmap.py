@@ -108,6 +108,8 @@ class ActionModule(ActionBase):
             "pending": sorted(compiled.pending),
             "addresses": {node.name: list(node.addresses) for node in compiled.netmap.nodes}
             | {name: list(addresses) for name, addresses in compiled.pending.items()},
+            "routes": {name: list(routes) for name, routes in compiled.routes.items()},
+            "exit_nodes": list(compiled.exit_nodes),
         }
         if validating:
             return result

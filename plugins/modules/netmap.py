@@ -136,6 +136,16 @@ addresses:
   type: dict
   returned: O(state=validated) and O(state=compiled)
   sample: {"alpha": ["100.64.0.1", "fd4e:9b1c:22d0::1"]}
+routes:
+  description: The approved routes of each member by name, also of those that are not in the map yet.
+  type: dict
+  returned: O(state=validated) and O(state=compiled)
+  sample: {"alpha": [], "office": ["192.168.50.0/24"]}
+exit_nodes:
+  description: The members that offer to be exit nodes and are approved.
+  type: list
+  elements: str
+  returned: O(state=validated) and O(state=compiled)
 pending:
   description: Members that have no key yet, and so are not in the map.
   type: list

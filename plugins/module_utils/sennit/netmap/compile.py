@@ -52,11 +52,14 @@ class Compiled:
     """A compiled map.
 
     pending: members without a key, which therefore are not in the map, and the addresses they would get.
+    routes: the approved routes of every member, pending or not. exit_nodes: the members that are approved ones.
     warnings: what an administrator should know though it stops nothing.
     """
 
     netmap: Netmap
     pending: Mapping[str, tuple[str, ...]]
+    routes: Mapping[str, tuple[str, ...]]
+    exit_nodes: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -110,12 +113,16 @@ def compile_netmap(
     return Compiled(
         netmap=netmap,
         pending={member.name: addresses[member.name] for member in members if member.public_key is None},
+        routes={member.name: _routes(member, approvals)[0] for member in members},
+        exit_nodes=tuple(
+            member.name for member in members if member.offers_exit_node and approvals.exit_node(member.host)
+        ),
         warnings=tuple(findings.warnings),
     )
 
 
 def _node(member: Member, public_key: bytes, addresses: tuple[str, ...], approvals: Approvals) -> Node:
-    routes, unapproved = approvals.routes(member.host, (prefix for prefix, _claim in member.routes))
+    routes, unapproved = _routes(member, approvals)
     exit_node = None
     if member.offers_exit_node:
         exit_node = EXIT_NODE_APPROVED if approvals.exit_node(member.host) else EXIT_NODE_OFFERED
@@ -125,11 +132,17 @@ def _node(member: Member, public_key: bytes, addresses: tuple[str, ...], approva
         public_key=public_key,
         addresses=addresses,
         endpoint=member.endpoint,
-        routes=tuple(str(prefix) for prefix in routes),
+        routes=routes,
         persistent_keepalive=member.persistent_keepalive,
-        unapproved_routes=tuple(str(prefix) for prefix in unapproved),
+        unapproved_routes=unapproved,
         exit_node=exit_node,
     )
+
+
+def _routes(member: Member, approvals: Approvals) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The member's routes, approved and not."""
+    routes, unapproved = approvals.routes(member.host, (prefix for prefix, _claim in member.routes))
+    return tuple(str(prefix) for prefix in routes), tuple(str(prefix) for prefix in unapproved)
 
 
 def default_ipv6_pool(network: str, verify_key: str) -> str:
