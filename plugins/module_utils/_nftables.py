@@ -1,15 +1,15 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A subnet router's forwarding as an nftables table of Sennit's own, loaded at boot by a unit of its own."""
+"""A gateway's forwarding as an nftables table of Sennit's own, loaded at boot by a unit of its own."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile, unit_properties
+from ansible_collections.sennit.mesh.plugins.module_utils._carried import Carried
+from ansible_collections.sennit.mesh.plugins.module_utils._host import IPNetwork, ManagedFile, unit_properties
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -20,10 +20,12 @@ UNIT = "sennit-gateway.service"
 UNIT_FILE = "/etc/systemd/system/" + UNIT
 NFTABLES_DROP_IN = "/etc/systemd/system/nftables.service.d/sennit.conf"
 
+_REFUSE = "reject with icmpx type admin-prohibited"
+
 _UNIT = """\
 # Written by Ansible (sennit.mesh.gateway).
 [Unit]
-Description=Sennit: forwarding from the mesh into the networks behind this host
+Description=Sennit: forwarding between the mesh and the networks around this host
 After=nftables.service
 Wants=network-pre.target
 Before=network-pre.target
@@ -50,34 +52,66 @@ ExecReload=-{nft} -f {rules}
 """
 
 
-def rules(interface: str, destinations: Sequence[tuple[str, str]]) -> str:
-    """The table as a script for nft: from the mesh, only into the (prefix, interface) given, masqueraded.
+def gateway_rules(carries: Carried) -> str:
+    """The table as a script for nft: what the gateway carries, and nothing else of the mesh's traffic.
 
     Traffic that neither comes from the mesh nor goes to it is none of the table's.
     """
-    forward, masquerade = [], []
-    for prefix, out in sorted(destinations):
-        family = "ip6" if ipaddress.ip_network(prefix).version == 6 else "ip"
-        match = f'iifname "{interface}" oifname "{out}" {family} daddr {prefix}'
-        forward.append(f"        {match} accept\n")
-        masquerade.append(f"        {match} masquerade\n")
-    return (
-        "# Written by Ansible (sennit.mesh.gateway).\n"
-        f"table {TABLE}\n"
-        f"delete table {TABLE}\n"
-        f"table {TABLE} {{\n"
-        "    chain forward {\n"
-        "        type filter hook forward priority filter; policy accept;\n"
-        f'        iifname != "{interface}" oifname != "{interface}" accept\n'
-        "        ct state established,related accept\n"
-        + "".join(forward)
-        + "        reject with icmpx type admin-prohibited\n"
-        "    }\n"
-        "\n"
-        "    chain postrouting {\n"
-        "        type nat hook postrouting priority srcnat; policy accept;\n" + "".join(masquerade) + "    }\n"
-        "}\n"
+    mesh = carries.interface
+    forward = [f'iifname != "{mesh}" oifname != "{mesh}" accept', "ct state established,related accept"]
+    postrouting = []
+    for prefix, out in sorted(carries.destinations, key=str):
+        family = _family(prefix)
+        forward.append(f'iifname "{mesh}" oifname "{out}" {family} daddr {prefix} accept')
+        if carries.from_lan:
+            forward.append(f'iifname "{out}" oifname "{mesh}" {family} saddr {prefix} accept')
+        verdict = "masquerade" if carries.masquerade else "accept"
+        postrouting.append(f'iifname "{mesh}" oifname "{out}" {family} daddr {prefix} {verdict}')
+    if carries.exit_node:
+        for family in ("ip", "ip6"):
+            refused = ", ".join(str(p) for p in carries.not_the_internet if _family(p) == family)
+            if refused:
+                forward.append(f'iifname "{mesh}" {family} daddr {{ {refused} }} {_REFUSE}')
+        forward.append(f'iifname "{mesh}" oifname != "{mesh}" accept')
+        postrouting.append(f'iifname "{mesh}" oifname != "{mesh}" masquerade')
+    return _script(
+        ("forward", "filter hook forward priority filter", [*forward, _REFUSE]),
+        ("postrouting", "nat hook postrouting priority srcnat", postrouting),
+        _clamp(mesh),
     )
+
+
+def clamp_rules(interface: str) -> str:
+    """The table where firewalld decides what is carried: only how large TCP's segments may be."""
+    return _script(_clamp(interface))
+
+
+def _clamp(interface: str) -> tuple[str, str, list[str]]:
+    """Both sides of a connection tell their MSS in their SYN, so both directions are looked at.
+
+    The kernel's MSS of a packet's path is that of the narrower of its two ways, there and back; a larger one is never
+    set (net/netfilter/nft_rt.c and nft_exthdr.c). Connections that are not forwarded need no clamping.
+    """
+    syn = "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
+    return (
+        "clamp",
+        "filter hook forward priority mangle",
+        [f'iifname "{interface}" {syn}', f'oifname "{interface}" {syn}'],
+    )
+
+
+def _script(*chains: tuple[str, str, Sequence[str]]) -> str:
+    """A script that replaces the table by one of these chains, each a name, what it hooks, and its rules."""
+    parts = []
+    for name, hook, lines in chains:
+        body = "".join(f"        {line}\n" for line in lines)
+        parts.append(f"    chain {name} {{\n        type {hook}; policy accept;\n{body}    }}\n")
+    head = f"# Written by Ansible (sennit.mesh.gateway).\ntable {TABLE}\ndelete table {TABLE}\n"
+    return head + f"table {TABLE} {{\n" + "\n".join(parts) + "}\n"
+
+
+def _family(prefix: IPNetwork) -> str:
+    return "ip6" if prefix.version == 6 else "ip"
 
 
 class Nftables:
@@ -88,9 +122,9 @@ class Nftables:
         self.differences: list[dict[str, str]] = []
         self._directories = ["/usr/sbin", "/sbin"]
 
-    def present(self, interface: str, destinations: Sequence[tuple[str, str]]) -> None:
+    def present(self, script: str) -> None:
+        """Have the table as a script of this file makes it, now and at every boot."""
         nft = self._nft()
-        script = rules(interface, destinations)
         self._keep(ManagedFile(self.module, RULES, 0o600).present(script))
         units_changed = False
         for path, text in ((UNIT_FILE, _UNIT), (NFTABLES_DROP_IN, _NFTABLES_DROP_IN)):
@@ -157,9 +191,7 @@ class Nftables:
     def _nft(self) -> str:
         nft = self.module.get_bin_path("nft", opt_dirs=self._directories)
         if nft is None:
-            self.module.fail_json(
-                msg="this host runs no firewalld and has no command 'nft': install the package nftables"
-            )
+            self.module.fail_json(msg="this host has no command 'nft': install the package nftables")
         return nft
 
     def _listing(self) -> str:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gateway
-short_description: Let the mesh into the networks behind a host
+short_description: Let the mesh into the networks behind a host, or out into the internet
 description:
-  - Makes a host that forwards carry traffic from the mesh into the given prefixes, and into nothing else, masqueraded
-    as the host's own address there. Answers come back by connection tracking, so the devices behind the host need no
-    route to the mesh.
+  - Makes a host that forwards carry the mesh's traffic into the given prefixes and, as an exit node, into the internet;
+    into nothing else. It is masqueraded as the host's own address there, so that answers come back by connection
+    tracking, and the devices behind the host need no route to the mesh.
   - The interface behind which a prefix lies is found from the host's routes.
-  - With firewalld, this is two policies on what comes out of the mesh's zone, alive after a reload, a restart and a
+  - With firewalld, this is policies between the mesh's zone and the others, alive after a reload, a restart and a
     reboot. Without, it is an nftables table of Sennit's own, which a unit loads at boot.
+  - The MSS of TCP connections that are forwarded into the mesh or out of it is clamped to what fits through the
+    narrower of the two ways. firewalld accepts the answer to a SYN before any of its own clamping rules, and before 1.0
+    it has none, so that this is in the nftables table with firewalld, too.
 version_added: 0.1.0
 author:
   - Sennit contributors (@sennit)
@@ -34,15 +37,33 @@ options:
     choices: [present, absent]
     default: present
   destinations:
-    description: The prefixes behind the host. Required with O(state=present).
+    description: The prefixes behind the host.
     type: list
     elements: str
+    default: []
   sources:
     description:
-      - The prefixes that the mesh's addresses are from. Required with O(state=present).
+      - The prefixes that the mesh's traffic comes from. Required with O(state=present).
       - firewalld needs them to tell what to masquerade, because it cannot tell it by the interface.
     type: list
     elements: str
+  masquerade:
+    description:
+      - Whether what goes to O(destinations) leaves with the host's own address. If not, the devices there see where it
+        comes from, and need a route back to the mesh.
+    type: bool
+    default: true
+  from_lan:
+    description: Whether the devices in O(destinations) may start connections into the mesh.
+    type: bool
+    default: false
+  exit_node:
+    description:
+      - Whether the host carries the mesh's traffic into the internet, always masqueraded.
+      - The internet is not what the host is on-link with, nor private and link-local addresses (RFC 1918, RFC 6598,
+        RFC 3927, RFC 4193); of these, only O(destinations) can be reached.
+    type: bool
+    default: false
   destination_interface:
     description: The interface behind which all O(destinations) are, instead of the one found for each.
     type: str
@@ -71,6 +92,18 @@ EXAMPLES = r"""
   sennit.mesh.gateway:
     destinations: [192.168.50.0/24, "fd50:0:0:50::/64"]
     sources: [100.64.0.0/10, "fd7a:115c:a1e0::/48"]
+
+- name: Carry it both ways, with everyone's own address
+  sennit.mesh.gateway:
+    destinations: [192.168.50.0/24, "fd50:0:0:50::/64"]
+    sources: [100.64.0.0/10, "fd7a:115c:a1e0::/48", 192.168.60.0/24]
+    masquerade: false
+    from_lan: true
+
+- name: Carry the mesh's traffic into the internet
+  sennit.mesh.gateway:
+    sources: [100.64.0.0/10, "fd7a:115c:a1e0::/48"]
+    exit_node: true
 """
 
 RETURN = r"""
@@ -92,6 +125,12 @@ destinations:
       description: The interface behind which it is.
       type: str
       sample: eth1
+not_the_internet:
+  description: What clients of the exit node do not reach through it, unless it is one of O(destinations).
+  type: list
+  elements: str
+  returned: with O(exit_node=true)
+  sample: [10.0.0.0/8, 198.51.100.0/27, "fc00::/7"]
 """
 
 import ipaddress
@@ -99,132 +138,116 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sennit.mesh.plugins.module_utils._carried import Carried, not_the_internet
 from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import Firewalld
-from ansible_collections.sennit.mesh.plugins.module_utils._host import IPNetwork, firewalld_state, routes
-from ansible_collections.sennit.mesh.plugins.module_utils._nftables import Nftables
+from ansible_collections.sennit.mesh.plugins.module_utils._host import (
+    IPNetwork,
+    firewalld_state,
+    on_link_interfaces,
+    routes,
+)
+from ansible_collections.sennit.mesh.plugins.module_utils._nftables import Nftables, clamp_rules, gateway_rules
+from ansible_collections.sennit.mesh.plugins.module_utils._policies import NAMES, policies
 
-ACCEPT_POLICY = "sennit-to-lan"
-MASQUERADE_POLICY = "sennit-nat"
-
-
-def accept_rules(destinations: list[IPNetwork]) -> list[str]:
-    """Rich rules as firewalld itself writes them, so that they can be compared."""
-    return [f'rule family="ipv{d.version}" destination address="{d}" accept' for d in destinations]
-
-
-def masquerade_rules(sources: list[IPNetwork], destinations: list[IPNetwork]) -> list[str]:
-    """For the policy from any zone: masquerade what comes from the mesh's addresses.
-
-    The first rule of each pair stops who only pretends to have such an address: what really comes out of the mesh has
-    been accepted by the other policy before. (firewalld before 1.0 forwards whatever it masquerades.)
-    """
-    found = []
-    for source in sources:
-        for destination in destinations:
-            if source.version == destination.version:
-                match = f'family="ipv{source.version}" source address="{source}" destination address="{destination}"'
-                found.append(f'rule priority="-1" {match} drop')
-                found.append(f"rule {match} masquerade")
-    return found
+# firewalld as the module finds it, where it should be running.
+STOPPED = {"starting": "enabled, but stopped", "off": "disabled or masked", "absent": "not installed"}
 
 
 class Gateway:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
-        self.backend = module.params["backend"]
-        if self.backend == "auto":
-            self.backend = self._detect()
+        self.backend = self._backend()
+        self.differences: list[dict[str, str]] = []
+
+    def represent(self) -> dict[str, Any]:
+        return {"changed": bool(self.differences), "diff": self.differences, "backend": self.backend}
 
     def present(self) -> dict[str, Any]:
-        destinations = [self._prefix("destinations", text) for text in self.module.params["destinations"]]
-        sources = [self._prefix("sources", text) for text in self.module.params["sources"]]
-        placed = [(prefix, self._interface(prefix)) for prefix in destinations]
-        differences = (
-            self._firewalld_present(destinations, sources)
-            if self.backend == "firewalld"
-            else self._nftables_present([(str(prefix), interface) for prefix, interface in placed])
+        parameters = self.module.params
+        placed = [(prefix, self._interface(prefix)) for prefix in self._prefixes("destinations")]
+        carries = Carried(
+            interface=parameters["interface"],
+            sources=self._prefixes("sources"),
+            destinations=placed,
+            masquerade=parameters["masquerade"],
+            from_lan=parameters["from_lan"],
+            exit_node=parameters["exit_node"],
+            not_the_internet=not_the_internet(self._on_link()) if parameters["exit_node"] else [],
         )
-        return {
-            "changed": bool(differences),
-            "diff": differences,
-            "backend": self.backend,
-            "destinations": [{"prefix": str(prefix), "interface": interface} for prefix, interface in placed],
-        }
+        nftables = Nftables(self.module)
+        if self.backend == "firewalld":
+            # Only the clamping: what the whole table had from before firewalld came would forward beside it.
+            nftables.present(clamp_rules(carries.interface))
+            self.differences += nftables.differences
+            self._firewalld_present(carries)
+        else:
+            nftables.present(gateway_rules(carries))
+            self.differences += nftables.differences
+        result = self.represent()
+        result["destinations"] = [{"prefix": str(prefix), "interface": interface} for prefix, interface in placed]
+        if carries.exit_node:
+            result["not_the_internet"] = [str(prefix) for prefix in carries.not_the_internet]
+        return result
 
     def absent(self) -> dict[str, Any]:
-        differences: list[dict[str, str]] = []
         if self.backend == "firewalld":
-            differences += self._firewalld_absent()
+            firewalld = Firewalld(self.module)
+            for name in NAMES:
+                firewalld.absent("policy", name)
+            firewalld.apply()
+            self.differences += firewalld.differences
         nftables = Nftables(self.module)
         nftables.absent()
-        differences += nftables.differences
-        return {"changed": bool(differences), "diff": differences, "backend": self.backend}
+        self.differences += nftables.differences
+        return self.represent()
 
-    def _detect(self) -> str:
-        state = firewalld_state(self.module)
-        if state == "starting":
+    def _backend(self) -> str:
+        wanted, state = self.module.params["backend"], firewalld_state(self.module)
+        if wanted == "auto" and state == "starting":
             self.module.fail_json(
                 msg="firewalld is enabled but does not run on this host: start it, or disable it to use nftables"
             )
-        return "firewalld" if state == "running" else "nftables"
+        if wanted == "firewalld" and state != "running":
+            self.module.fail_json(msg=f"backend: firewalld: firewalld does not run on this host ({STOPPED[state]})")
+        if wanted == "auto":
+            return "firewalld" if state == "running" else "nftables"
+        return wanted
 
-    def _firewalld_present(self, prefixes: list[IPNetwork], sources: list[IPNetwork]) -> list[dict[str, str]]:
+    def _firewalld_present(self, carries: Carried) -> None:
         firewalld = Firewalld(self.module)
         zone = self.module.params["zone"]
         if zone not in firewalld.names("zone") and not self.module.check_mode:
             self.module.fail_json(
                 msg=f"zone: firewalld on this host has no zone '{zone}'; sennit.mesh.firewall makes it"
             )
-        # Into any zone: firewalld does not apply a policy to interfaces that were put into no zone, the default one or
-        # not. Where the traffic may go is in the rules.
-        firewalld.present(
-            "policy",
-            ACCEPT_POLICY,
-            {
-                "description": "Sennit: from the mesh into the networks that this host advertises.",
-                "ingress_zones": [zone],
-                "egress_zones": ["ANY"],
-                "priority": -20,
-                "target": "CONTINUE",
-                "rich_rules": accept_rules(prefixes),
-            },
-        )
-        # firewalld before 2.0 refuses to masquerade from a zone that has interfaces, so this one is from any zone.
-        firewalld.present(
-            "policy",
-            MASQUERADE_POLICY,
-            {
-                "description": "Sennit: what comes from the mesh leaves with this host's address.",
-                "ingress_zones": ["ANY"],
-                "egress_zones": ["ANY"],
-                "priority": -10,
-                "target": "CONTINUE",
-                "rich_rules": masquerade_rules(sources, prefixes),
-            },
-        )
+        wanted = policies(carries, zone)
+        for name in NAMES:
+            if name in wanted:
+                firewalld.present("policy", name, wanted[name])
+            else:
+                firewalld.absent("policy", name)
         firewalld.apply()
-        # What nftables had from before firewalld came would forward beside it.
-        nftables = Nftables(self.module)
-        nftables.absent()
-        return firewalld.differences + nftables.differences
+        self.differences += firewalld.differences
 
-    def _firewalld_absent(self) -> list[dict[str, str]]:
-        firewalld = Firewalld(self.module)
-        firewalld.absent("policy", ACCEPT_POLICY)
-        firewalld.absent("policy", MASQUERADE_POLICY)
-        firewalld.apply()
-        return firewalld.differences
-
-    def _nftables_present(self, placed: list[tuple[str, str]]) -> list[dict[str, str]]:
-        nftables = Nftables(self.module)
-        nftables.present(self.module.params["interface"], placed)
-        return nftables.differences
+    def _prefixes(self, option: str) -> list[IPNetwork]:
+        return [self._prefix(option, text) for text in self.module.params[option]]
 
     def _prefix(self, option: str, text: str) -> IPNetwork:
         try:
             return ipaddress.ip_network(text)
         except ValueError as error:
             self.module.fail_json(msg=f"{option}: {text}: {error}")
+
+    def _on_link(self) -> list[IPNetwork]:
+        """What is reached without a gateway, other than the mesh."""
+        interface = self.module.params["interface"]
+        found = [address.network for _name, address in on_link_interfaces(self.module, exclude=[interface])]
+        for network, route in routes(self.module):
+            hops = route.get("nexthops", [route])
+            via_gateway = any("gateway" in hop or "via" in hop for hop in hops)
+            if network is not None and not via_gateway and route.get("dev") != interface:
+                found.append(network)
+        return found
 
     def _interface(self, prefix: IPNetwork) -> str:
         """The interface of the longest route that covers the prefix; a default route covers nothing."""
@@ -254,14 +277,17 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "destinations": {"type": "list", "elements": "str"},
+            "destinations": {"type": "list", "elements": "str", "default": []},
             "sources": {"type": "list", "elements": "str"},
+            "masquerade": {"type": "bool", "default": True},
+            "from_lan": {"type": "bool", "default": False},
+            "exit_node": {"type": "bool", "default": False},
             "destination_interface": {"type": "str"},
             "interface": {"type": "str", "default": "sennit0"},
             "zone": {"type": "str", "default": "sennit"},
             "backend": {"type": "str", "choices": ["auto", "firewalld", "nftables"], "default": "auto"},
         },
-        required_if=[("state", "present", ["destinations", "sources"])],
+        required_if=[("state", "present", ["sources"])],
         supports_check_mode=True,
     )
     gateway = Gateway(module)
