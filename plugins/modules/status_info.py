@@ -91,6 +91,11 @@ underlay:
       description: The prefix that is on-link by it.
       type: str
       sample: 198.51.100.0/27
+connection_address:
+  description: The host's own address that this very connection has come to.
+  type: str
+  returned: always, null when it is no SSH connection
+  sample: 198.51.100.10
 missing_libraries:
   description: Python libraries that the agent needs and the host's own Python has not, by their import name.
   type: list
@@ -136,6 +141,7 @@ agent:
 import base64
 import importlib.util
 import os
+import re
 import sys
 from typing import Any, Optional
 
@@ -170,6 +176,7 @@ class StatusInfo:
             "signing_key": config.get("signing_key"),
             "netmap": self._netmap(),
             "underlay": self._underlay(),
+            "connection_address": self._connection_address(),
             "missing_libraries": self._missing_libraries(),
             "os_family": self._os_family(),
             "service": service,
@@ -192,6 +199,19 @@ class StatusInfo:
             {"interface": name, "address": str(address.ip), "prefix": str(address.network)}
             for name, address in on_link_interfaces(self.module, exclude=[self.module.params["interface"]])
         ]
+
+    def _connection_address(self) -> Optional[str]:
+        """From the environment of the session's processes; sudo clears our own."""
+        process = os.getpid()
+        while process > 1:
+            with open(f"/proc/{process}/environ", "rb") as file:
+                match = re.search(rb"(?:^|\0)SSH_CONNECTION=\S+ \d+ ([^\s%]+)\S* \d+", file.read())
+            if match:
+                return match.group(1).decode("ascii", "replace")
+            with open(f"/proc/{process}/stat", "rb") as file:
+                # The second field is a name in parentheses, which may hold anything.
+                process = int(file.read().rpartition(b")")[2].split()[1])
+        return None
 
     def _missing_libraries(self) -> list[str]:
         if os.path.realpath(sys.executable) == os.path.realpath(agent_files.PYTHON):
