@@ -22,6 +22,7 @@ PRIVATE: tuple[IPNetwork, ...] = (
     ipaddress.ip_network("172.16.0.0/12"),  # RFC 1918
     ipaddress.ip_network("192.168.0.0/16"),  # RFC 1918
     ipaddress.ip_network("fc00::/7"),  # RFC 4193
+    ipaddress.ip_network("fe80::/10"),  # RFC 4291
 )
 
 

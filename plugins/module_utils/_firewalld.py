@@ -135,6 +135,18 @@ def _remove_backup(file: str) -> None:
         os.unlink(file + ".old")
 
 
+def running_version() -> Optional[str]:
+    """The running firewalld's version; None if there is none that can be asked."""
+    if DBUS_ERROR is not None:
+        return None
+    try:
+        properties = dbus.SystemBus().get_object(NAME, PATH, introspect=False)
+        version = properties.get_dbus_method("Get", "org.freedesktop.DBus.Properties")(NAME, "version", timeout=5)
+    except dbus.DBusException:
+        return None
+    return str(version)
+
+
 class Firewalld:
     """The running firewalld. ``differences`` collects what changed (in check mode: would change)."""
 

@@ -125,6 +125,8 @@ class Nftables:
     def present(self, script: str) -> None:
         """Have the table as a script of this file makes it, now and at every boot."""
         nft = self._nft()
+        # First, as nft may refuse it: then nothing has been changed.
+        wanted = self._listing_of(script)
         self._keep(ManagedFile(self.module, RULES, 0o600).present(script))
         units_changed = False
         for path, text in ((UNIT_FILE, _UNIT), (NFTABLES_DROP_IN, _NFTABLES_DROP_IN)):
@@ -132,7 +134,7 @@ class Nftables:
             difference = ManagedFile(self.module, path, 0o644).present(content)
             self._keep(difference)
             units_changed = units_changed or difference is not None
-        live, wanted = self._listing(), self._listing_of(script)
+        live = self._listing()
         if live != wanted:
             title = f"nftables table {TABLE}"
             self._keep({"before_header": title, "after_header": title, "before": live, "after": wanted})

@@ -61,7 +61,7 @@ options:
     description:
       - Whether the host carries the mesh's traffic into the internet, always masqueraded.
       - The internet is not what the host is on-link with, nor private and link-local addresses (RFC 1918, RFC 6598,
-        RFC 3927, RFC 4193); of these, only O(destinations) can be reached.
+        RFC 3927, RFC 4193, RFC 4291); of these, only O(destinations) can be reached.
     type: bool
     default: false
   destination_interface:
@@ -176,13 +176,20 @@ class Gateway:
         )
         nftables = Nftables(self.module)
         if self.backend == "firewalld":
+            firewalld = self._firewalld()
             # Only the clamping: what the whole table had from before firewalld came would forward beside it.
             nftables.present(clamp_rules(carries.interface))
-            self.differences += nftables.differences
-            self._firewalld_present(carries)
+            wanted = policies(carries, parameters["zone"])
+            for name in NAMES:
+                if name in wanted:
+                    firewalld.present("policy", name, wanted[name])
+                else:
+                    firewalld.absent("policy", name)
+            firewalld.apply()
+            self.differences += firewalld.differences
         else:
             nftables.present(gateway_rules(carries))
-            self.differences += nftables.differences
+        self.differences += nftables.differences
         result = self.represent()
         result["destinations"] = [{"prefix": str(prefix), "interface": interface} for prefix, interface in placed]
         if carries.exit_node:
@@ -213,21 +220,15 @@ class Gateway:
             return "firewalld" if state == "running" else "nftables"
         return wanted
 
-    def _firewalld_present(self, carries: Carried) -> None:
+    def _firewalld(self) -> Firewalld:
+        """firewalld, if it is one that can do it."""
         firewalld = Firewalld(self.module)
         zone = self.module.params["zone"]
         if zone not in firewalld.names("zone") and not self.module.check_mode:
             self.module.fail_json(
                 msg=f"zone: firewalld on this host has no zone '{zone}'; sennit.mesh.firewall makes it"
             )
-        wanted = policies(carries, zone)
-        for name in NAMES:
-            if name in wanted:
-                firewalld.present("policy", name, wanted[name])
-            else:
-                firewalld.absent("policy", name)
-        firewalld.apply()
-        self.differences += firewalld.differences
+        return firewalld
 
     def _prefixes(self, option: str) -> list[IPNetwork]:
         return [self._prefix(option, text) for text in self.module.params[option]]

@@ -129,8 +129,22 @@ firewall:
     firewalld:
       description: V(running), V(starting) (enabled but not running), V(off) (disabled or masked) or V(absent).
       type: str
+    version:
+      description: The running firewalld's version; null if it does not run, or cannot be asked.
+      type: str
     nftables:
       description: Whether the command C(nft) is there.
+      type: bool
+forwarding:
+  description: Whether the host forwards, and may be told to.
+  type: dict
+  returned: always
+  contains:
+    enabled:
+      description: Whether the kernel forwards IPv4 and IPv6 (if it has IPv6).
+      type: bool
+    settable:
+      description: Whether the kernel's parameters can be written; in a container, they often cannot.
       type: bool
 agent:
   description: What the running agent says of itself, as C(sennit status --json).
@@ -147,12 +161,14 @@ from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sennit.mesh.plugins.module_utils import _agent_files as agent_files
+from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import running_version
 from ansible_collections.sennit.mesh.plugins.module_utils._host import (
     firewalld_state,
     on_link_interfaces,
     read_text,
 )
 
+FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
 LIBRARIES = ("nacl", "cryptography", "pyroute2", "tabulate")
 
 # Prints the names, of those given, that the Python running it cannot import.
@@ -168,6 +184,7 @@ class StatusInfo:
         service = agent_files.service_state(self.module)
         config = agent_files.installed_config()
         version = agent_files.installed_version()
+        firewalld = firewalld_state(self.module)
         return {
             "installed": version is not None,
             "version": version,
@@ -181,9 +198,11 @@ class StatusInfo:
             "os_family": self._os_family(),
             "service": service,
             "firewall": {
-                "firewalld": firewalld_state(self.module),
+                "firewalld": firewalld,
+                "version": running_version() if firewalld == "running" else None,
                 "nftables": self.module.get_bin_path("nft", opt_dirs=["/usr/sbin", "/sbin"]) is not None,
             },
+            "forwarding": self._forwarding(),
             "agent": status,
         }
 
@@ -212,6 +231,13 @@ class StatusInfo:
                 # The second field is a name in parentheses, which may hold anything.
                 process = int(file.read().rpartition(b")")[2].split()[1])
         return None
+
+    def _forwarding(self) -> dict[str, bool]:
+        there = [path for path in FORWARDING if os.path.exists(path)]
+        return {
+            "enabled": all((read_text(path) or "").strip() == "1" for path in there),
+            "settable": all(os.access(path, os.W_OK) for path in there),
+        }
 
     def _missing_libraries(self) -> list[str]:
         if os.path.realpath(sys.executable) == os.path.realpath(agent_files.PYTHON):
