@@ -16,7 +16,6 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
-from ansible.plugins.action import ActionBase
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap import prefixes, signing
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.compile import (
     DEFAULT_NETWORK,
@@ -34,6 +33,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.model im
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.static_config import static_peer_configs
 from ansible_collections.sennit.mesh.plugins.plugin_utils import _signing_key as signing_key
 from ansible_collections.sennit.mesh.plugins.plugin_utils._play_inventory import PlayInventory, plain
+from ansible_collections.sennit.mesh.plugins.plugin_utils._trial import TrialAction
 
 DEFAULT_SIGNING_KEY_FILE = "~/.config/sennit/%s.signing-key"
 
@@ -42,6 +42,8 @@ ARGUMENT_SPEC = {
     "netmap": {"type": "str"},
     "status_variable": {"type": "str", "default": "sennit_status"},
     "agent_variable": {"type": "str", "default": "sennit_agent"},
+    "trial": {"type": "int", "default": 60},
+    "confirm": {"type": "bool", "default": True},
     "config": {"type": "str", "default": "/etc/sennit/agent.json"},
 }
 
@@ -55,10 +57,7 @@ class Newest:
     warnings: Sequence[str]
 
 
-class ActionModule(ActionBase):
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-
+class ActionModule(TrialAction):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         arguments = plain(
@@ -162,12 +161,11 @@ class ActionModule(ActionBase):
             # What this play has read of the host a moment ago is this map, in force: no need to ask again.
             return {"changed": False, "version": status["agent"]["netmap"]["version"]}
         module_arguments = {name: arguments[name] for name in ("state", "netmap", "config")}
-        result = self._execute_module("sennit.mesh.netmap", module_args=module_arguments, task_vars=task_vars)
+        what = _named(arguments["netmap"])
+        result = self._begin("sennit.mesh.netmap", module_arguments, what, arguments["trial"], task_vars)
         # A map can be megabytes of base64, which help nobody who reads -vvv.
         result.get("invocation", {}).get("module_args", {}).pop("netmap", None)
-        if result.get("failed") and "msg" in result:
-            result["msg"] = f"{task_vars.get('inventory_hostname')}: {result['msg']}"
-        return result
+        return self._keep(result, arguments["config"], task_vars) if arguments["confirm"] else result
 
 
 def _require_libraries() -> None:
@@ -225,6 +223,14 @@ def _refuse_other_pins(key: signing_key.SigningKey, statuses: Mapping[str, Mappi
         refusals.extend(Refusal(name, key.variable, key.path, reason) for name in names)
     if refusals:
         raise CompileError(refusals)
+
+
+def _named(netmap: str) -> str:
+    """A signed map in base64, as a message names it. What is none is refused on the host, with the reason."""
+    try:
+        return f"netmap version {Netmap.parse(base64.b64decode(netmap).partition(bytes([10]))[2]).version}"
+    except (NetmapError, binascii.Error):
+        return "a netmap"
 
 
 def _has_it(status: Any, netmap: str) -> bool:

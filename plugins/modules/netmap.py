@@ -42,7 +42,8 @@ options:
         have no agent, and so no key, are good.
       - V(compiled) makes and signs the map. Every node that this run reaches must have its key by now, except in check
         mode.
-      - V(delivered) hands RV(netmap) to the host's agent.
+      - V(delivered) hands RV(netmap) to the host's agent, on trial. The agent keeps it when the host can be reached
+        over a new connection with it, and otherwise goes back to what it had.
     type: str
     choices: [validated, compiled, delivered]
     required: true
@@ -61,6 +62,20 @@ options:
         O(status_variable).
     type: str
     default: sennit_agent
+  trial:
+    description:
+      - With O(state=delivered), after how many seconds the host goes back if the map is not confirmed. In a play of
+        more hosts than forks it is as much longer as the others take. V(0) delivers the map at once and for good.
+    type: int
+    default: 60
+    version_added: 0.2.0
+  confirm:
+    description:
+      - Whether the task confirms the trial itself, over a new connection. If not, RV(trial) is for
+        M(sennit.mesh.trial), with which a play keeps the map on all hosts or on none.
+    type: bool
+    default: true
+    version_added: 0.2.0
   config:
     description: The agent's configuration on the host, which says where its socket and its map are.
     type: str
@@ -76,6 +91,7 @@ notes:
 seealso:
   - module: sennit.mesh.status_info
   - module: sennit.mesh.agent
+  - module: sennit.mesh.trial
 """
 
 EXAMPLES = r"""
@@ -173,6 +189,10 @@ refusals:
     reason:
       description: What is wrong with it, and who else claims it.
       type: str
+trial:
+  description: The trial that has begun, for M(sennit.mesh.trial).
+  type: dict
+  returned: O(state=delivered), when there is one that is not confirmed yet
 reason:
   description: Why the agent refused the map, as a short fixed word.
   type: str
@@ -185,13 +205,10 @@ import binascii
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sennit.mesh.plugins.module_utils.sennit.api import ApiError, call
-from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config, ConfigError
+from ansible_collections.sennit.mesh.plugins.module_utils._control import ask, configuration
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.describe import describe
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.model import Netmap, NetmapError
-
-# Applying a map of thousands of peers takes the agent some seconds.
-TIMEOUT = 60.0
 
 
 class Delivery:
@@ -206,9 +223,9 @@ class Delivery:
             module.fail_json(msg=f"what is to be delivered is no netmap: {error}", reason=error.reason)
 
     def delivered(self) -> dict[str, Any]:
-        config = self._config()
+        config = configuration(self.module)
         kept = self._kept(config) if config is not None else None
-        running = self._running_version(config) if config is not None else None
+        running = self._running_version()
         result: dict[str, Any] = {
             "changed": kept != self.signed or running != self.netmap.version,
             "version": self.netmap.version,
@@ -216,7 +233,7 @@ class Delivery:
         if result["changed"] and self.module._diff:
             result["diff"] = {"before": _text(kept), "after": describe(self.netmap)}
         if result["changed"] and not self.module.check_mode:
-            self._apply(config)
+            result.update(self._apply())
         return result
 
     def _decode(self, text: str) -> bytes:
@@ -224,16 +241,6 @@ class Delivery:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
             self.module.fail_json(msg="netmap is not base64")
-            raise
-
-    def _config(self) -> Optional[Config]:
-        try:
-            return Config.load(self.module.params["config"])
-        except ConfigError as error:
-            if self.module.check_mode:
-                # The agent, and its configuration with it, would be here by now.
-                return None
-            self.module.fail_json(msg=f"the agent is not set up here: {error}")
             raise
 
     def _kept(self, config: Config) -> Optional[bytes]:
@@ -246,28 +253,17 @@ class Delivery:
             self.module.fail_json(msg=f"{config.netmap_path} cannot be read: {error.strerror}")
             raise
 
-    def _running_version(self, config: Config) -> Optional[int]:
-        """The version of the map that the agent follows; None when it follows none or does not run."""
-        try:
-            version = call(config.socket_path, "status", timeout=TIMEOUT)["netmap"]["version"]
-        except ApiError as error:
-            if self.module.check_mode or error.code == "not-running":
-                return None
-            self.module.fail_json(msg=f"the agent does not answer: {error.message}", reason=error.code)
-            raise
+    def _running_version(self) -> Optional[int]:
+        """The version of the map that the agent follows; None when it follows none."""
+        version = ask(self.module, "status").get("netmap", {}).get("version")
         return version if isinstance(version, int) else None
 
-    def _apply(self, config: Optional[Config]) -> None:
-        if config is None:
-            raise ValueError("no configuration outside check mode")
-        parameters = {"netmap": base64.b64encode(self.signed).decode("ascii")}
-        try:
-            call(config.socket_path, "netmap.apply", parameters, timeout=TIMEOUT)
-        except ApiError as error:
-            if error.code == "not-running":
-                self.module.fail_json(msg=f"the agent does not run: {error.message}", reason=error.code)
-            message = f"the agent refused netmap version {self.netmap.version} ({error.code}): {error.message}"
-            self.module.fail_json(msg=message, reason=error.code)
+    def _apply(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = {"netmap": base64.b64encode(self.signed).decode("ascii")}
+        if self.module.params["trial"]:
+            parameters["trial"] = self.module.params["trial"]
+        answer = ask(self.module, "netmap.apply", parameters, f"netmap version {self.netmap.version}")
+        return {"trial": answer["trial"]} if answer.get("trial") else {}
 
 
 def _payload(signed: bytes) -> bytes:
@@ -291,6 +287,8 @@ def main() -> None:
             "netmap": {"type": "str"},
             "status_variable": {"type": "str", "default": "sennit_status"},
             "agent_variable": {"type": "str", "default": "sennit_agent"},
+            "trial": {"type": "int", "default": 60},
+            "confirm": {"type": "bool", "default": True},
             "config": {"type": "str", "default": "/etc/sennit/agent.json"},
         },
         required_if=[("state", "delivered", ["netmap"])],

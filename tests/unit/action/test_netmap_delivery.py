@@ -1,24 +1,19 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""sennit.mesh.netmap delivering: real plays, and at the socket an agent of a few lines that keeps the contract."""
+"""sennit.mesh.netmap delivering to one host, in real plays."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
-import json
-import socketserver
-import threading
 
 import pytest
+from tests.unit.action.agents import as_status, running
 from tests.unit.action.playing import Control
 from tests.unit.netmap.inventories import SEED, VERIFY_KEY, key, node
 
-from sennit.netmap.admit import admit
 from sennit.netmap.compile import compile_netmap
-from sennit.netmap.model import Netmap, NetmapError
 from sennit.netmap.signing import sign
 
 NETMAP = compile_netmap([node("alpha"), node("beta")], None, VERIFY_KEY).netmap
@@ -29,57 +24,20 @@ SECOND = sign(
 )
 
 
-class Agent(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Admits maps as the real one does, and notes what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self, directory):
-        self.file = directory / "netmap"
-        self.current: Netmap | None = None
-        self.asked: list[str] = []
-        super().__init__(str(directory / "control.sock"), Connection)
-
-    def answer(self, method, params):
-        self.asked.append(method)
-        if method == "netmap.apply":
-            signed = base64.b64decode(params["netmap"])
-            self.current = admit(signed, VERIFY_KEY, "sennit", self.current)
-            self.file.write_bytes(signed)
-        return {"netmap": {"version": self.current.version if self.current else None}}
-
-
-class Connection(socketserver.StreamRequestHandler):
-    def handle(self):
-        request = json.loads(self.rfile.readline())
-        try:
-            reply = {"result": self.server.answer(request["method"], request["params"])}
-        except NetmapError as error:
-            reply = {"error": {"code": error.reason, "message": str(error)}}
-        self.wfile.write(json.dumps(reply).encode() + b"\n")
-
-
 @pytest.fixture
 def control(tmp_path):
-    directories = {"state_dir": str(tmp_path), "runtime_dir": str(tmp_path)}
-    config = {"network": "sennit", "signing_key": VERIFY_KEY, **directories}
-    (tmp_path / "agent.json").write_text(json.dumps(config))
     return Control(tmp_path)
 
 
 @pytest.fixture
 def agent(tmp_path):
-    with Agent(tmp_path) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with running(tmp_path / "agent") as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
-def deliver(control, signed, *arguments, status=None):
-    arguments_of_task = {"state": "delivered", "netmap": base64.b64encode(signed).decode()}
-    arguments_of_task["config"] = str(control.directory / "agent.json")
+def deliver(control, signed, *arguments, status=None, **options):
+    arguments_of_task = {"state": "delivered", "netmap": base64.b64encode(signed).decode(), **options}
+    arguments_of_task["config"] = str(control.directory / "agent/agent.json")
     hosts = {"alpha": {"sennit_status": status} if status else {}}
     inventory = {"sennit": {"children": {"sennit_nodes": {"hosts": hosts}}}}
     task = {"sennit.mesh.netmap": arguments_of_task, "register": "delivery", "ignore_errors": True}
@@ -97,7 +55,7 @@ def test_a_map_is_delivered_and_the_second_time_nothing_changes(control, agent):
 
     played, result = deliver(control, FIRST, "--diff")
     assert result["changed"] is False and "diff" not in result
-    assert agent.asked == ["status", "netmap.apply", "status"]
+    assert agent.asked == ["status", "netmap.apply", "trial.confirm", "status"]
 
     played, result = deliver(control, SECOND, "--diff")
     assert result["changed"] is True and result["version"] == 2
@@ -113,21 +71,21 @@ def test_check_mode_shows_and_delivers_nothing(control, agent):
 
 
 def test_check_mode_before_there_is_an_agent(control):
-    (control.directory / "agent.json").unlink()
     _played, result = deliver(control, FIRST, "--check", "--diff")
     assert result["changed"] is True and not result["failed"]
 
 
 def test_a_host_that_said_it_has_this_map_is_not_asked_again(control, agent):
-    in_force = {"version": 1, "sha256": hashlib.sha256(FIRST).hexdigest()}
-    status = {"netmap": base64.b64encode(FIRST).decode(), "agent": {"netmap": in_force}}
+    deliver(control, FIRST)
+    status = as_status(agent)
+    agent.asked.clear()
     _played, result = deliver(control, FIRST, status=status)
     assert result["changed"] is False and result["version"] == 1
     assert agent.asked == []
-    # The file is there, but the agent follows none: it is asked, and given the map.
+    # The file is there, but the agent did not answer: it is asked again.
     _played, result = deliver(control, FIRST, status={**status, "agent": None})
-    assert result["changed"] is True
-    assert agent.asked == ["status", "netmap.apply"]
+    assert result["changed"] is False
+    assert agent.asked == ["status"]
 
 
 def test_a_refusal_names_the_host_and_the_reason(control, agent):
@@ -143,15 +101,16 @@ def test_a_refusal_names_the_host_and_the_reason(control, agent):
     assert agent.file.read_bytes() == SECOND
 
 
-def test_what_keeps_a_map_from_being_delivered_is_told(control):
+def test_what_keeps_a_map_from_being_delivered_is_told(control, agent):
+    (agent.directory / "control.sock").unlink()
     _played, result = deliver(control, FIRST)
     assert result["failed"] and result["reason"] == "not-running"
     assert result["msg"].startswith("alpha: the agent does not run")
     _played, result = deliver(control, b"no netmap")
     assert result["failed"] and "no netmap" in result["msg"]
-    (control.directory / "agent.json").unlink()
+    agent.config.unlink()
     _played, result = deliver(control, FIRST)
-    assert result["failed"] and f"{control.directory}/agent.json" in result["msg"]
+    assert result["failed"] and str(agent.config) in result["msg"]
 
 
 def test_a_damaged_file_on_the_host_is_replaced(control, agent):
@@ -160,3 +119,16 @@ def test_a_damaged_file_on_the_host_is_replaced(control, agent):
     assert result["changed"] is True
     assert "(not a netmap:" in played.output
     assert agent.file.read_bytes() == FIRST
+
+
+def test_without_a_trial_the_map_is_for_good_at_once(control, agent):
+    _played, result = deliver(control, FIRST, trial=0)
+    assert result["changed"] is True and "trial" not in result
+    assert agent.asked == ["status", "netmap.apply"]
+    assert agent.file.read_bytes() == FIRST
+
+
+def test_a_trial_that_another_task_confirms(control, agent):
+    _played, result = deliver(control, FIRST, confirm=False, trial=30)
+    assert result["trial"] == {"id": "trial 2", "deadline": 30, "what": "netmap version 1"}
+    assert agent.current is not None and not agent.file.exists()
