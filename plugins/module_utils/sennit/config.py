@@ -121,6 +121,10 @@ class Config:
         return self.state_dir + "/netmap"
 
     @property
+    def preferences_path(self) -> str:
+        return self.state_dir + "/preferences.json"
+
+    @property
     def socket_path(self) -> str:
         return self.runtime_dir + "/control.sock"
 

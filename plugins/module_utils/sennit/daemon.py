@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
 import signal
 import time
 from collections.abc import Coroutine
@@ -18,26 +17,31 @@ from typing import Any, Optional
 from . import __version__
 from .api import ApiError
 from .api_server import ApiServer
+from .child import ChildError
 from .config import Config
 from .datapath.userspace import UserspaceDatapath
 from .endpoints import Endpoints
 from .host.monitor import Monitor
+from .host.routes import Wanted
 from .host.tunnel import Tunnel
+from .in_force import NETMAP, TRIAL_EXPIRED, InForce, Proposal, Trial
 from .log import logger
-from .netmap.admit import admit
-from .netmap.model import MALFORMED, TOO_LARGE, Netmap, NetmapError, encode_key
+from .netmap.model import MALFORMED, TOO_LARGE, NetmapError, encode_key
 from .netmap.signing import MAX_SIGNED_BYTES
-from .netmap.view import View, derive
-from .state import NetmapStore, StateError
-from .status import peer_status
+from .preferences import PreferencesError
+from .routing import DOWN, Routing, exit_state
+from .state import StateError
+from .status import status
 from .systemd import Notifier
 from .wireguard.constants import REJECT_AFTER_TIME
-from .wireguard.events import PeerConfig
 
 # Seconds. Changes of the host come in bursts; look when one is over.
 SETTLE_TIME = 1.0
 # How often to try again what the host refused, and to look whether silent peers have moved.
 HOUSEKEEPING_INTERVAL = 60.0
+# How often to look whether the exit node is down, if that matters.
+EXIT_NODE_INTERVAL = 5.0
+MAX_TRIAL_SECONDS = 3600
 
 
 class Daemon:
@@ -52,11 +56,12 @@ class Daemon:
         self._tunnel = tunnel
         self._notifier = notifier
         self._started_at = time.monotonic()
-        self._store = NetmapStore(config.netmap_path, MAX_SIGNED_BYTES)
-        self._netmap: Optional[Netmap] = None
-        self._view: Optional[View] = None
-        self._sha256: Optional[str] = None
+        self._in_force = InForce(config, public_key)
         self._refused: Optional[dict[str, Any]] = None
+        self._unreadable: list[str] = []
+        """What of the last run could not be taken up, for those who look for a problem."""
+        self._trial_ends: Optional[asyncio.Future[None]] = None
+        self._exit_down = False
 
     async def run(self) -> None:
         """Until SIGTERM, or until a part without which there is no mesh fails; its error is raised."""
@@ -76,7 +81,7 @@ class Daemon:
                 self._load()
                 await self._apply()
             self._notifier.ready()
-            parts += _start(self._watch_host(monitor), self._keep_house(), _until(stop))
+            parts += _start(self._watch_host(monitor), self._keep_house(), self._watch_exit_node(), _until(stop))
             done, _pending = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
                 part.result()
@@ -84,39 +89,26 @@ class Daemon:
             self._notifier.stopping()
             await api.close()
             await self._endpoints.close()
-            await _stop(parts)
+            await _stop([*parts, *([self._trial_ends] if self._trial_ends else [])])
             monitor.close()
             # Routes go before the interface does, so that every removal is seen to work.
             async with self._changing:
-                await self._tunnel.reconcile(None)
+                await self._tunnel.reconcile(Wanted())
             self._datapath.close()
 
-    # --- the netmap
-
     def _load(self) -> None:
-        """Take up the netmap of the last run, if there is one and it is good."""
+        """Take up what was in force in the last run, as far as it is good."""
         try:
-            self._store.remove_leftovers()
-            signed = self._store.load()
-            if signed is None:
-                logger.info("no netmap yet; waiting for one")
-            else:
-                self._admit(signed)
+            self._in_force.load_preferences()
+        except StateError as error:
+            self._unreadable.append(f"the preferences are the defaults: {error}")
+            logger.error("%s", self._unreadable[-1])
+        try:
+            self._in_force.load_netmap()
         except NetmapError as error:
             self._refuse(error.reason, f"the stored netmap: {error}")
         except StateError as error:
             self._refuse("unreadable", str(error))
-
-    def _admit(self, signed: bytes) -> bool:
-        """Make a map the current one; False when it was already. Raises NetmapError."""
-        sha256 = hashlib.sha256(signed).hexdigest()
-        if sha256 == self._sha256:
-            return False
-        netmap = admit(signed, self._config.signing_key, self._config.network, self._netmap)
-        view = derive(netmap, self._public_key)
-        self._netmap, self._view, self._sha256 = netmap, view, sha256
-        logger.info("netmap version %d: this is node %s, with %d peers", netmap.version, view.name, len(view.peers))
-        return True
 
     def _refuse(self, reason: str, message: str) -> None:
         self._refused = {"reason": reason, "message": message, "at": time.time()}
@@ -125,32 +117,48 @@ class Daemon:
     def _refuse_oversized(self) -> None:
         self._refuse(TOO_LARGE, f"longer than {MAX_SIGNED_BYTES} bytes")
 
+    # --- bringing the datapath and the host to what is in force
+
+    def _routing(self) -> Optional[Routing]:
+        state = self._in_force.state
+        if state.view is None:
+            return None
+        return Routing(state.view, state.preferences, not self._tunnel.exit_node_loops, self._exit_down)
+
     async def _apply(self) -> None:
-        """Bring the datapath and the host to what the view says."""
-        peers = self._view.peers if self._view else ()
-        self._endpoints.use(peer.endpoint for peer in peers if peer.endpoint)
-        self._configure_datapath()
-        await self._tunnel.reconcile(self._view)
+        view = self._in_force.state.view
+        self._endpoints.use(peer.endpoint for peer in (view.peers if view else ()) if peer.endpoint)
+        await self._settle()
         self._show_status()
 
+    async def _settle(self) -> None:
+        """Look at the host, change what is to be changed, and again when what was found changes what is wanted."""
+        for _ in range(2):
+            routing = self._routing()
+            self._configure_datapath()
+            peer = routing.exit_peer if routing else None
+            endpoint = self._endpoints.get(peer.endpoint) if peer else None
+            await self._tunnel.reconcile(routing.wanted(endpoint) if routing else Wanted())
+            if self._routing() == routing:
+                break
+
     def _configure_datapath(self) -> None:
+        routing = self._routing()
+        peers = routing.view.peers if routing else ()
         self._datapath.configure(
-            {
-                peer.public_key: PeerConfig(
-                    public_key=peer.public_key,
-                    allowed_ips=peer.allowed_ips,
-                    endpoint=self._endpoints.get(peer.endpoint),
-                    persistent_keepalive=peer.persistent_keepalive,
-                )
-                for peer in (self._view.peers if self._view else ())
-            }
+            {peer.public_key: routing.peer_config(peer, self._endpoints.get(peer.endpoint)) for peer in peers}
+            if routing
+            else {}
         )
 
     def _show_status(self) -> None:
-        if self._view and self._netmap:
-            text = f"{self._view.name}, netmap version {self._netmap.version}, {len(self._view.peers)} peers"
+        state = self._in_force.state
+        if state.view and state.netmap:
+            text = f"{state.view.name}, netmap version {state.netmap.version}, {len(state.view.peers)} peers"
         else:
             text = "waiting for a netmap"
+        if self._in_force.trial:
+            text += f"; {self._in_force.trial.proposal.what} on trial"
         refused = f"; refused a netmap ({self._refused['reason']})" if self._refused else ""
         self._notifier.status(text + refused)
 
@@ -163,63 +171,115 @@ class Daemon:
             return self._status()
         if method == "netmap.apply":
             return await self._apply_netmap(params)
+        if method == "preferences.get":
+            return {"preferences": self._in_force.state.preferences.to_mapping()}
+        if method == "preferences.set":
+            return await self._set_preferences(params)
+        if method == "trial.confirm":
+            return await self._confirm(params)
         raise ApiError("unknown-method", f"no method {method[:60]!r}")
 
     async def _apply_netmap(self, params: dict[str, Any]) -> dict[str, Any]:
         encoded = params.get("netmap")
         if not isinstance(encoded, str):
             raise ApiError("bad-request", "params.netmap: missing, or not a string")
+        seconds = _trial_seconds(params)
         async with self._changing:
-            before = self._netmap, self._view, self._sha256
             try:
-                signed = _decode(encoded)
-                changed = self._admit(signed)
+                proposal = self._in_force.propose_netmap(_decode(encoded))
             except NetmapError as error:
                 self._refuse(error.reason, str(error))
                 self._show_status()
                 raise ApiError(error.reason, str(error)) from error
-            if changed:
-                try:
-                    # First the disk, so that no restart falls back behind what peers have already seen of us.
-                    self._store.save(signed)
-                except StateError as error:
-                    self._netmap, self._view, self._sha256 = before
-                    logger.error("cannot keep the netmap: %s", error)
-                    raise ApiError("state", str(error)) from error
+            result = await self._adopt(proposal, seconds)
+            netmap = self._in_force.state.netmap
+            return {**result, "version": netmap.version if netmap else None}
+
+    async def _set_preferences(self, params: dict[str, Any]) -> dict[str, Any]:
+        seconds = _trial_seconds(params)
+        async with self._changing:
+            try:
+                proposal = self._in_force.propose_preferences(params.get("preferences"))
+            except PreferencesError as error:
+                raise ApiError(error.reason, str(error)) from error
+            before, after = self._in_force.state.preferences, proposal.state.preferences
+            if after.exit_node is not None and after.exit_node != before.exit_node:
+                await self._survey(proposal)
+            result = await self._adopt(proposal, seconds)
+            return {**result, "preferences": after.to_mapping()}
+
+    async def _survey(self, proposal: Proposal) -> None:
+        """Whether this host can use an exit node at all, before anything changes. Raises ApiError."""
+        state = proposal.state
+        peer = Routing(state.view, state.preferences).exit_peer if state.view else None
+        endpoint = self._endpoints.get(peer.endpoint) if peer else None
+        try:
+            code, message = await self._tunnel.survey(endpoint[0] if endpoint else None)
+        except ChildError as error:
+            raise ApiError("internal", f"cannot look at this host's routes: {error}") from error
+        if code:
+            raise ApiError(code, f"exit_node: {state.preferences.exit_node} cannot be used here: {message}")
+
+    async def _adopt(self, proposal: Proposal, seconds: Optional[float]) -> dict[str, Any]:
+        try:
+            changed = self._in_force.adopt(proposal, seconds, time.monotonic())
+        except StateError as error:
+            logger.error("cannot keep the %s: %s", proposal.what, error)
+            raise ApiError("state", str(error)) from error
+        if proposal.what == NETMAP:
             self._refused = None
-            if changed:
-                await self._apply()
+        if changed:
+            self._watch_trial()
+            await self._apply()
+        self._show_status()
+        trial = self._in_force.trial
+        if changed and trial:
+            return {"changed": True, "trial": {"id": trial.id, "deadline": trial.seconds}}
+        return {"changed": changed}
+
+    async def _confirm(self, params: dict[str, Any]) -> dict[str, Any]:
+        async with self._changing:
+            try:
+                self._in_force.confirm(params.get("id"))
+            except StateError as error:
+                raise ApiError("state", str(error)) from error
+            self._watch_trial()
             self._show_status()
-        return {"changed": changed, "version": self._netmap.version if self._netmap else None}
+        return {"confirmed": True}
+
+    def _watch_trial(self) -> None:
+        """Have the trial that there is, if there is one, end in time, and no other."""
+        if self._trial_ends is not None:
+            self._trial_ends.cancel()
+            self._trial_ends = None
+        if self._in_force.trial is not None:
+            self._trial_ends = asyncio.ensure_future(self._end(self._in_force.trial))
+
+    async def _end(self, trial: Trial) -> None:
+        await asyncio.sleep(trial.ends_at - time.monotonic())
+        async with self._changing:
+            # From here on nobody cancels this: whoever does holds the lock.
+            if self._in_force.trial is not trial:
+                return
+            self._trial_ends = None
+            self._in_force.fall_back()
+            if trial.proposal.what == NETMAP:
+                message = f"{trial.proposal.state.of(NETMAP)} was not confirmed within {trial.seconds:g} s"
+                self._refused = {"reason": TRIAL_EXPIRED, "message": message, "at": time.time()}
+            await self._apply()
 
     def _status(self) -> dict[str, Any]:
-        live = self._datapath.status()
-        view = self._view
-        peers = view.peers if view else ()
-        return {
-            "version": __version__,
-            "network": self._config.network,
-            "interface": self._config.interface,
-            "datapath": "userspace",
-            "node": view.name if view else None,
-            "public_key": encode_key(self._public_key),
-            "addresses": list(view.addresses) if view else [],
-            "listen_port": live.listen_port,
-            "uptime": time.monotonic() - self._started_at,
-            "netmap": {
-                "version": self._netmap.version if self._netmap else None,
-                "sha256": self._sha256,
-                "refused": self._refused,
-            },
-            "peers": [peer_status(peer, live.peers.get(peer.public_key)) for peer in peers],
-            "routes": [
-                {"prefix": prefix, "via": peer.name, "state": self._tunnel.route_state(prefix)}
-                for peer in peers
-                for prefix in peer.routes
-            ],
-            "problems": [f"{what}: {reason}" for what, reason in self._tunnel.failed.items()],
-            "drops": dict(live.drops),
-        }
+        return status(
+            self._config,
+            encode_key(self._public_key),
+            self._in_force,
+            routing=self._routing(),
+            tunnel=self._tunnel,
+            live=self._datapath.status(),
+            uptime=time.monotonic() - self._started_at,
+            refused=self._refused,
+            unreadable=self._unreadable,
+        )
 
     # --- what goes on by itself
 
@@ -239,7 +299,7 @@ class Daemon:
                 await asyncio.sleep(SETTLE_TIME)
                 changed.clear()
                 async with self._changing:
-                    await self._tunnel.reconcile(self._view)
+                    await self._settle()
         finally:
             loop.remove_reader(monitor.socket)
 
@@ -248,14 +308,31 @@ class Daemon:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
             if self._tunnel.failed:
                 async with self._changing:
-                    await self._tunnel.reconcile(self._view)
+                    await self._settle()
             live = self._datapath.status().peers
-            for peer in self._view.peers if self._view else ():
+            view = self._in_force.state.view
+            for peer in view.peers if view else ():
                 known = live.get(peer.public_key)
                 handshake = known.latest_handshake if known else None
                 # Silent for longer than a session lasts: perhaps its name leads elsewhere by now.
                 if handshake is None or time.time() - handshake > REJECT_AFTER_TIME:
                     self._endpoints.refresh(peer.endpoint)
+
+    async def _watch_exit_node(self) -> None:
+        """With exit_node_fail_open, notice that the exit node is down, or up again."""
+        while True:
+            await asyncio.sleep(EXIT_NODE_INTERVAL)
+            if not self._in_force.state.preferences.exit_node_fail_open:
+                continue
+            async with self._changing:
+                routing = self._routing()
+                peer = routing.exit_peer if routing else None
+                live = self._datapath.status().peers.get(peer.public_key) if peer else None
+                down = peer is not None and exit_state(live, time.time()) == DOWN
+                if down != self._exit_down:
+                    self._exit_down = down
+                    logger.warning("the exit node is %s", "down: all leaves by the LAN" if down else "up again")
+                    await self._settle()
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that the loop turns; as soon as the datapath fails, run() ends and with it this."""
@@ -266,6 +343,17 @@ class Daemon:
         while True:
             self._notifier.alive()
             await asyncio.sleep(interval)
+
+
+def _trial_seconds(params: dict[str, Any]) -> Optional[float]:
+    """For how long a change is to be tried; None when it is for good. Raises ApiError."""
+    value = params.get("trial")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_TRIAL_SECONDS:
+        message = f"params.trial: {str(value)[:60]} is no number of seconds up to {MAX_TRIAL_SECONDS}"
+        raise ApiError("bad-request", message)
+    return float(value)
 
 
 def _decode(encoded: str) -> bytes:

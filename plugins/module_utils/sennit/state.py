@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The netmap that the agent runs on, as kept over restarts: the signed file, byte for byte."""
+"""What the agent keeps over restarts: the signed netmap, byte for byte, and the preferences."""
 
 from __future__ import annotations
 
@@ -11,39 +11,24 @@ from typing import Optional
 
 from . import files
 from .netmap.model import TOO_LARGE, NetmapError
+from .preferences import MAX_PREFERENCES_BYTES, Preferences, PreferencesError
 
 
 class StateError(Exception):
     """The state cannot be read or written; the message names the file."""
 
 
-class NetmapStore:
-    """One signed netmap in one file; ``limit`` is the most bytes it may have."""
+class _Store:
+    """One file; ``limit`` is the most bytes it may have."""
 
     def __init__(self, path: str, limit: int) -> None:
         self._path = path
         self._limit = limit
 
-    def load(self) -> Optional[bytes]:
-        """The signed netmap, or None when there is none yet.
-
-        One that is too long is refused by its size, unread. Raises NetmapError too-large, StateError.
-        """
+    def save(self, content: bytes) -> None:
+        """Replace the file; a crash leaves the old one or the new one. Raises StateError."""
         try:
-            with open(self._path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size > self._limit:
-                    raise NetmapError(TOO_LARGE, f"{size} bytes; the limit is {self._limit}")
-                return file.read(self._limit)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StateError(f"{self._path}: {error.strerror}") from error
-
-    def save(self, signed: bytes) -> None:
-        """Replace the netmap; a crash leaves the old one or the new one. Raises StateError."""
-        try:
-            files.replace(self._path, signed)
+            files.replace(self._path, content)
         except OSError as error:
             raise StateError(f"{self._path}: {error.strerror}") from error
 
@@ -54,3 +39,49 @@ class NetmapStore:
             files.remove_leftovers(directory, name)
         except OSError as error:
             raise StateError(f"{directory}: {error.strerror}") from error
+
+    def _read(self) -> Optional[bytes]:
+        """The content, None when there is no file. One that is too long is refused by its size, unread.
+
+        Raises StateError, and _TooLargeError.
+        """
+        try:
+            with open(self._path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > self._limit:
+                    raise _TooLargeError(f"{size} bytes; the limit is {self._limit}")
+                return file.read(self._limit)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(f"{self._path}: {error.strerror}") from error
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class NetmapStore(_Store):
+    """One signed netmap."""
+
+    def load(self) -> Optional[bytes]:
+        """The signed netmap, or None when there is none yet. Raises NetmapError too-large, StateError."""
+        try:
+            return self._read()
+        except _TooLargeError as error:
+            raise NetmapError(TOO_LARGE, str(error)) from error
+
+
+class PreferencesStore(_Store):
+    """The preferences of this host."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, MAX_PREFERENCES_BYTES)
+
+    def load(self) -> Preferences:
+        """The preferences, the defaults when none were set yet. Raises StateError."""
+        try:
+            content = self._read()
+            return Preferences() if content is None else Preferences.from_json(content)
+        except (_TooLargeError, PreferencesError) as error:
+            raise StateError(f"{self._path}: {error}") from error

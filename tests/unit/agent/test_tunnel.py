@@ -8,14 +8,9 @@ import pytest
 from sennit import child
 from sennit.config import Config
 from sennit.host.routes import Wanted
-from sennit.host.tunnel import Tunnel, wanted_by
-from sennit.netmap.model import KIND_NODE, Netmap, Network, Node
-from sennit.netmap.view import derive
+from sennit.host.tunnel import Tunnel
 
-NETWORK = Network("demo", "demo.internal", ("100.64.0.0/10", "fd5e::/48"))
-ALPHA = Node("alpha", KIND_NODE, bytes([1] * 32), ("100.64.0.1", "fd5e::1"), routes=("192.168.1.0/24",))
-BETA = Node("beta", KIND_NODE, bytes([2] * 32), ("100.64.0.2",), routes=("192.168.2.0/24",))
-VIEW = derive(Netmap(NETWORK, 1, (ALPHA, BETA)), ALPHA.public_key)
+NO_REFUSAL = {"code": "", "message": ""}
 
 
 @pytest.fixture
@@ -32,25 +27,22 @@ def host(monkeypatch):
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return {"changes": [], "on_link": [], "failed": {}, **answer}
+        nothing = {"changes": [], "on_link": [], "elsewhere": [], "failed": {}, "notices": []}
+        return {**nothing, "exit_node_refusal": NO_REFUSAL, **answer}
 
     monkeypatch.setattr(child, "run", run)
     return answers
 
 
 def reconcile(tunnel):
-    asyncio.run(tunnel.reconcile(VIEW))
-
-
-def test_a_view_wants_its_addresses_and_the_way_to_its_peers():
-    assert wanted_by(VIEW) == Wanted(("100.64.0.1/32", "fd5e::1/128"), ("100.64.0.2/32",), ("192.168.2.0/24",))
-    assert wanted_by(None) == Wanted()
+    asyncio.run(tunnel.reconcile(Wanted()))
 
 
 def test_states_of_a_route(tunnel, host):
     for answer, state in (
         ({}, "installed"),
         ({"on_link": ["192.168.2.0/24"]}, "on-link"),
+        ({"elsewhere": ["192.168.2.0/24"]}, "elsewhere"),
         ({"failed": {"192.168.2.0/24": "no"}}, "failed"),
         ({"failed": {"192.168.9.0/24": "no"}}, "installed"),
         (child.ChildError("no pyroute2"), "failed"),
@@ -71,3 +63,18 @@ def test_a_failure_is_logged_when_it_is_news(tunnel, host, caplog):
         "sennit0: add rule IPv4",
     ]
     assert tunnel.failed == {}
+
+
+def test_what_others_have_is_logged_when_it_is_news(tunnel, host, caplog):
+    loops = {"code": "exit-node-other-vpn", "message": "wg0 takes everything"}
+    strict = {"code": "exit-node-rp-filter", "message": "make it loose"}
+    host += [{"notices": ["wg0 is here"], "exit_node_refusal": refusal} for refusal in (loops, loops, strict)]
+    for problem, loops_now in ((loops, True), (loops, True), (strict, False)):
+        reconcile(tunnel)
+        assert tunnel.notices == ("wg0 is here",)
+        assert (tunnel.exit_node_refusal, tunnel.exit_node_loops) == (problem["message"], loops_now)
+    assert [record.message for record in caplog.records] == [
+        "wg0 is here",
+        "the exit node cannot be used: wg0 takes everything",
+        "the exit node cannot be used: make it loose",
+    ]

@@ -12,15 +12,17 @@ Import this only in a child process: pyroute2 takes 12 MB.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable, Optional
 
-from .routes import IPV4, IPV6, PROTOCOL, Place, Present, Wanted, difference
+from .routes import IPV4, IPV6, PROTOCOL, Difference, Place, Present, Wanted, difference
+from .surroundings import Link, Route, Rule, Surroundings, exit_node_refusal, notices, table_refusal
 
 try:
     from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
@@ -29,6 +31,7 @@ try:
         RTM_DELROUTE,
         RTM_DELRULE,
         RTM_GETADDR,
+        RTM_GETLINK,
         RTM_GETROUTE,
         RTM_GETRULE,
         RTM_NEWADDR,
@@ -60,38 +63,94 @@ _IN6_ADDR_GEN_MODE_NONE = 1
 _FIB_RULE_INVERT = 0x2
 _FR_ACT_TO_TBL = 1
 _RTN_UNICAST = 1
+_RTN_THROW = 9
 _RT_SCOPE_UNIVERSE = 0
 _RT_SCOPE_LINK = 253
 _RT_TABLE_COMPAT = 252
 
 
+# Addresses far away, to ask for the way there (RFC 5737; RFC 4291, section 2.4: global unicast).
+_ANYWHERE = ("203.0.113.1", "2000::1")
+
+
+def survey(place: Place, exit_endpoint: Optional[str]) -> dict[str, str]:
+    """Whether an exit node, at this address of the underlay if it is known, can be used here. Changes nothing.
+
+    Returns, as JSON: "code" and "message" of the refusal, empty strings when there is none. Raises OSError.
+    """
+    with _opened(place) as host:
+        return _exit_node_refusal(host.surroundings(exit_endpoint))
+
+
 def reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
     """Make the host as wanted.
 
-    Returns, as JSON: "changes" (lines for the log), "on_link" (subnet routes left out) and "failed" ({what: the
-    kernel's reason}; all else is done). Raises OSError when there is no interface, or netlink does not work at all.
+    Returns, as JSON: "changes" (lines for the log), "on_link" and "elsewhere" (prefixes left out), "failed" ({what:
+    the reason}; all else is done), "notices" (what others have here) and "exit_node_refusal" (as survey(); the routes
+    to the exit node are there all the same, so that nothing passes them by). Raises OSError when there is no interface,
+    or netlink does not work at all.
     """
+    with _opened(place) as host:
+        surroundings = host.surroundings(wanted.exit_endpoint)
+        present = host.present(surroundings)
+        refusal = table_refusal(place, surroundings)
+        # Once our rules are there, whoever adds to our table was not there first.
+        if refusal and not present.rules:
+            wanted = Wanted(addresses=wanted.addresses, pools=wanted.pools)
+            host.failed[place.interface] = refusal
+        todo = difference(wanted, present)
+        _make(host, wanted, todo)
+        return {
+            "changes": host.changes,
+            "on_link": list(todo.on_link),
+            "elsewhere": list(todo.elsewhere),
+            "failed": host.failed,
+            "notices": list(notices(place, wanted, surroundings)) if wanted.addresses else [],
+            "exit_node_refusal": _exit_node_refusal(surroundings if wanted.exit_node else Surroundings()),
+        }
+
+
+def _exit_node_refusal(surroundings: Surroundings) -> dict[str, str]:
+    code, message = exit_node_refusal(surroundings)
+    return {"code": code, "message": message}
+
+
+def _make(host: _Host, wanted: Wanted, todo: Difference) -> None:
+    """Change the host, in an order in which no packet goes astray that did not before."""
+    if wanted.addresses:
+        host.change("", "link-local addresses", RTM_NEWLINK, host.link_without_own_addresses())
+        host.change("", "link", RTM_NEWLINK, host.link_up())
+    for address in todo.add_addresses:
+        host.change("add address", address, RTM_NEWADDR, host.address(address))
+    # A prefix that turns from a route into a throw, or back, the kernel takes only once.
+    turning = {*todo.add_routes, *todo.add_throws}
+    _remove_routes(host, todo, lambda prefix: prefix in turning)
+    for prefix in todo.add_throws:
+        host.change("add throw", prefix, RTM_NEWROUTE, host.throw(prefix))
+    for prefix in todo.add_routes:
+        host.change("add route", prefix, RTM_NEWROUTE, host.route(prefix))
+    for family in todo.add_rules:
+        host.change("add rule", f"IPv{family}", RTM_NEWRULE, host.rule(family))
+    for family in todo.remove_rules:
+        host.change("remove rule", f"IPv{family}", RTM_DELRULE, host.rule(family))
+    _remove_routes(host, todo, lambda prefix: prefix not in turning)
+    for address in todo.remove_addresses:
+        host.change("remove address", address, RTM_DELADDR, host.address(address))
+
+
+def _remove_routes(host: _Host, todo: Difference, which: Callable[[str], bool]) -> None:
+    for prefix in filter(which, todo.remove_routes):
+        host.change("remove route", prefix, RTM_DELROUTE, host.route(prefix))
+    for prefix in filter(which, todo.remove_throws):
+        host.change("remove throw", prefix, RTM_DELROUTE, host.throw(prefix))
+
+
+@contextlib.contextmanager
+def _opened(place: Place) -> Iterator[_Host]:
     if PYROUTE2_IMPORT_ERROR is not None:
         raise OSError(errno.ENOPKG, "the Python library pyroute2 is not installed")
     with _Netlink() as netlink:
-        host = _Host(netlink, place)
-        todo = difference(wanted, host.present())
-        if wanted.addresses:
-            host.change("", "link-local addresses", RTM_NEWLINK, host.link_without_own_addresses())
-            host.change("", "link", RTM_NEWLINK, host.link_up())
-        for address in todo.add_addresses:
-            host.change("add address", address, RTM_NEWADDR, host.address(address))
-        for prefix in todo.add_routes:
-            host.change("add route", prefix, RTM_NEWROUTE, host.route(prefix))
-        for family in todo.add_rules:
-            host.change("add rule", f"IPv{family}", RTM_NEWRULE, host.rule(family))
-        for family in todo.remove_rules:
-            host.change("remove rule", f"IPv{family}", RTM_DELRULE, host.rule(family))
-        for prefix in todo.remove_routes:
-            host.change("remove route", prefix, RTM_DELROUTE, host.route(prefix))
-        for address in todo.remove_addresses:
-            host.change("remove address", address, RTM_DELADDR, host.address(address))
-        return {"changes": host.changes, "on_link": list(todo.on_link), "failed": host.failed}
+        yield _Host(netlink, place)
 
 
 class _Netlink:
@@ -117,6 +176,13 @@ class _Netlink:
             found.decode()
             objects.append(found)
         return objects
+
+    def get(self, request: int, message: Any) -> list[Any]:
+        """The one object that is asked for. Raises OSError when there is none."""
+        kind = type(message)
+        found = kind(next(self._replies(request, 0, message)))
+        found.decode()
+        return [found]
 
     def change(self, request: int, flags: int, message: Any) -> None:
         """One change. Raises OSError with the kernel's reason."""
@@ -161,27 +227,65 @@ class _Host:
         self.changes: list[str] = []
         self.failed: dict[str, str] = {}
 
-    def present(self) -> Present:
-        addresses: set[str] = set()
-        on_link: set[str] = set()
+    def surroundings(self, exit_endpoint: Optional[str]) -> Surroundings:
+        """What others have here, and by which links a packet of ours would go to this address."""
+        ours = (self._index, self._loopback)
+        links = tuple(_link(m) for m in self._netlink.dump(RTM_GETLINK, ifinfmsg()) if m["index"] not in ours)
+        self._routes = [m for m in self._dump(RTM_GETROUTE, rtmsg) if m["type"] in (_RTN_UNICAST, _RTN_THROW)]
+        self._rules = list(self._dump(RTM_GETRULE, fibmsg))
+        return Surroundings(
+            links=links,
+            addresses=tuple(self._others_addresses()),
+            rules=tuple(_rule(message) for message in self._rules if not self._is_ours(message, "FRA")),
+            routes=tuple(_route(message) for message in self._routes if not self._is_ours(message, "RTA")),
+            underlay_links=self._links_to(exit_endpoint),
+            rp_filter=tuple((link.name, _rp_filter(link.name)) for link in links),
+        )
+
+    def present(self, surroundings: Surroundings) -> Present:
+        """What is ours, beside what surroundings() found."""
+        routes = [message for message in self._routes if self._is_ours(message, "RTA")]
+        return Present(
+            addresses=frozenset(self._own_addresses()),
+            routes=frozenset(_prefix(message) for message in routes if message["type"] == _RTN_UNICAST),
+            throws=frozenset(_prefix(message) for message in routes if message["type"] == _RTN_THROW),
+            rules=frozenset(_version(m["family"]) for m in self._rules if self._is_ours(m, "FRA")),
+            on_link=surroundings.on_link,
+            lan=surroundings.lan,
+            internal=surroundings.internal,
+            tunnelled=surroundings.tunnelled,
+            gateways=surroundings.gateways,
+        )
+
+    def _is_ours(self, message: Any, prefix: str) -> bool:
+        protocol = message["proto"] if prefix == "RTA" else message.get_attr("FRA_PROTOCOL")
+        return bool(protocol == PROTOCOL and message.get_attr(f"{prefix}_TABLE") == self._place.table)
+
+    def _own_addresses(self) -> Iterator[str]:
         for message in self._dump(RTM_GETADDR, ifaddrmsg):
             # With a point-to-point peer, IFA_ADDRESS is the peer, and IFA_LOCAL ours; IPv6 has IFA_ADDRESS alone.
-            index, length, prefix = message["index"], message["prefixlen"], message.get_attr("IFA_ADDRESS")
-            if index == self._index and message["scope"] != _RT_SCOPE_LINK:
-                addresses.add(f"{message.get_attr('IFA_LOCAL') or prefix}/{length}")
-            elif index not in (self._index, self._loopback) and length < _LENGTHS[message["family"]]:
-                on_link.add(str(ipaddress.ip_network(f"{prefix}/{length}", strict=False)))
-        routes = {
-            f"{message.get_attr('RTA_DST') or _any(message['family'])}/{message['dst_len']}"
-            for message in self._dump(RTM_GETROUTE, rtmsg)
-            if message["proto"] == PROTOCOL and message.get_attr("RTA_TABLE") == self._place.table
-        }
-        rules = {
-            IPV4 if message["family"] == socket.AF_INET else IPV6
-            for message in self._dump(RTM_GETRULE, fibmsg)
-            if message.get_attr("FRA_PROTOCOL") == PROTOCOL and message.get_attr("FRA_TABLE") == self._place.table
-        }
-        return Present(frozenset(addresses), frozenset(routes), frozenset(rules), tuple(sorted(on_link)))
+            if message["index"] == self._index and message["scope"] != _RT_SCOPE_LINK:
+                address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+                yield f"{address}/{message['prefixlen']}"
+
+    def _others_addresses(self) -> Iterator[tuple[int, str]]:
+        for message in self._dump(RTM_GETADDR, ifaddrmsg):
+            index, length = message["index"], message["prefixlen"]
+            if index not in (self._index, self._loopback) and length < _LENGTHS[message["family"]]:
+                network = ipaddress.ip_network(f"{message.get_attr('IFA_ADDRESS')}/{length}", strict=False)
+                yield index, str(network)
+
+    def _links_to(self, address: Optional[str]) -> frozenset[int]:
+        """By which links the kernel would send a packet with our mark there; without an address, anywhere."""
+        found = set()
+        for destination in [address] if address else _ANYWHERE:
+            fields = {"family": _family(destination), "dst_len": _LENGTHS[_family(destination)]}
+            request = _message(rtmsg, fields, [("RTA_DST", destination), ("RTA_MARK", self._place.fwmark)])
+            try:
+                found |= {message.get_attr("RTA_OIF") for message in self._netlink.get(RTM_GETROUTE, request)}
+            except OSError:  # there is no way there
+                continue
+        return frozenset(found)
 
     def _dump(self, request: int, kind: Any) -> Iterator[Any]:
         for family in _LENGTHS:
@@ -217,6 +321,14 @@ class _Host:
         return _message(ifinfmsg, {"index": self._index, "flags": _IFF_UP, "change": change})
 
     def route(self, prefix: str) -> Any:
+        """Into the tunnel."""
+        return self._in_our_table(prefix, _RTN_UNICAST, [("RTA_OIF", self._index)])
+
+    def throw(self, prefix: str) -> Any:
+        """On to the rules after ours."""
+        return self._in_our_table(prefix, _RTN_THROW, [])
+
+    def _in_our_table(self, prefix: str, kind: int, attributes: list[tuple[str, Any]]) -> Any:
         destination, length = prefix.split("/")
         return _message(
             rtmsg,
@@ -226,9 +338,9 @@ class _Host:
                 "table": _RT_TABLE_COMPAT,
                 "proto": PROTOCOL,
                 "scope": _RT_SCOPE_UNIVERSE,
-                "type": _RTN_UNICAST,
+                "type": kind,
             },
-            [("RTA_DST", destination), ("RTA_TABLE", self._place.table), ("RTA_OIF", self._index)],
+            [("RTA_DST", destination), ("RTA_TABLE", self._place.table), *attributes],
         )
 
     def rule(self, family: int) -> Any:
@@ -250,6 +362,53 @@ class _Host:
         )
 
 
+def _link(message: Any) -> Link:
+    information = message.get_attr("IFLA_LINKINFO")
+    return Link(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        kind=(information.get_attr("IFLA_INFO_KIND") or "") if information else "",
+        type=message["ifi_type"],
+        master=message.get_attr("IFLA_MASTER") or 0,
+    )
+
+
+def _rule(message: Any) -> Rule:
+    return Rule(
+        family=_version(message["family"]),
+        priority=message.get_attr("FRA_PRIORITY") or 0,
+        table=message.get_attr("FRA_TABLE") or message["table"],
+        fwmark=message.get_attr("FRA_FWMARK") or 0,
+        fwmask=_or(message.get_attr("FRA_FWMASK"), 0xFFFFFFFF),
+        inverted=bool(message["flags"] & _FIB_RULE_INVERT),
+    )
+
+
+def _route(message: Any) -> Route:
+    hops = message.get_attr("RTA_MULTIPATH") or []
+    links = [message.get_attr("RTA_OIF"), *(hop["oif"] for hop in hops)]
+    gateways = [message.get_attr("RTA_GATEWAY"), *(hop.get_attr("RTA_GATEWAY") for hop in hops)]
+    return Route(
+        table=message.get_attr("RTA_TABLE") or message["table"],
+        prefix=_prefix(message),
+        links=tuple(link for link in links if link),
+        gateways=tuple(gateway for gateway in gateways if gateway),
+    )
+
+
+def _prefix(message: Any) -> str:
+    return f"{message.get_attr('RTA_DST') or _any(message['family'])}/{message['dst_len']}"
+
+
+def _rp_filter(link: str) -> int:
+    """The value in force (Documentation/networking/ip-sysctl.rst: the larger one counts); 0 without IPv4."""
+    values = [0]
+    for name in ("all", link):
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/sys/net/ipv4/conf/{name}/rp_filter") as file:
+            values.append(int(file.read()))
+    return max(values)
+
+
 def _message(
     kind: Any, fields: dict[str, int], attributes: tuple[tuple[str, Any], ...] | list[tuple[str, Any]] = ()
 ) -> Any:
@@ -260,8 +419,16 @@ def _message(
     return message
 
 
-def _family(prefix: str) -> int:
+def _family(prefix: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in prefix else socket.AF_INET
+
+
+def _version(family: int) -> int:
+    return IPV4 if family == socket.AF_INET else IPV6
+
+
+def _or(value: Optional[int], default: int) -> int:
+    return default if value is None else value
 
 
 def _any(family: int) -> str:

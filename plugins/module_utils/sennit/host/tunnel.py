@@ -11,8 +11,8 @@ from typing import Any, Optional
 from .. import child
 from ..config import Config
 from ..log import logger
-from ..netmap.view import View, host_prefix
 from .routes import Place, Wanted
+from .surroundings import EXIT_NODE_OTHER_VPN
 
 # Seconds. A child that imports pyroute2 on a small, busy machine takes some.
 TIMEOUT = 60.0
@@ -25,15 +25,10 @@ def _reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
     return netlink.reconcile(place, wanted)
 
 
-def wanted_by(view: Optional[View]) -> Wanted:
-    """What one node's view asks of its host; nothing without a view."""
-    if view is None:
-        return Wanted()
-    return Wanted(
-        addresses=tuple(host_prefix(address) for address in view.addresses),
-        peer_addresses=tuple(host_prefix(address) for peer in view.peers for address in peer.addresses),
-        subnet_routes=tuple(prefix for peer in view.peers for prefix in peer.routes),
-    )
+def _survey(place: Place, exit_endpoint: Optional[str]) -> dict[str, str]:
+    from . import netlink  # noqa: PLC0415
+
+    return netlink.survey(place, exit_endpoint)
 
 
 class Tunnel:
@@ -42,27 +37,53 @@ class Tunnel:
     def __init__(self, config: Config) -> None:
         self._place = Place(config.interface, config.table, config.rule_priority, config.fwmark)
         self.failed: dict[str, str] = {}
+        self.notices: tuple[str, ...] = ()
+        self.exit_node_refusal = ""
+        """Why no exit node can be used on this host as it is now."""
+        self.exit_node_loops = False
+        """Whether what is given to the exit node would come back."""
         self._on_link: frozenset[str] = frozenset()
+        self._elsewhere: frozenset[str] = frozenset()
 
     def route_state(self, prefix: str) -> str:
-        """What became of a wanted subnet route: "installed", "on-link" or "failed"."""
+        """What became of a wanted subnet route: "installed", "on-link", "elsewhere" (another's tunnel) or "failed"."""
         if prefix in self.failed or self._place.interface in self.failed:
             return "failed"
+        if prefix in self._elsewhere:
+            return "elsewhere"
         return "on-link" if prefix in self._on_link else "installed"
 
-    async def reconcile(self, view: Optional[View]) -> None:
-        """Make the host as the view wants it. What does not work is in ``failed``, and tried again at the next call."""
+    async def survey(self, exit_endpoint: Optional[str]) -> tuple[str, str]:
+        """Why no exit node can be used on this host, as code and message, or two empty strings. Raises ChildError."""
+        result = await child.run(_survey, self._place, exit_endpoint, timeout=TIMEOUT)
+        return result["code"], result["message"]
+
+    async def reconcile(self, wanted: Wanted) -> None:
+        """Make the host as wanted. What does not work is in ``failed``, and tried again at the next call."""
         try:
-            result = await child.run(_reconcile, self._place, wanted_by(view), timeout=TIMEOUT)
+            result = await child.run(_reconcile, self._place, wanted, timeout=TIMEOUT)
         except child.ChildError as error:
-            on_link, failed, changes = self._on_link, {self._place.interface: str(error)}, []
-        else:
-            on_link, failed, changes = frozenset(result["on_link"]), result["failed"], result["changes"]
-        for change in changes:
+            self._tell_failures({self._place.interface: str(error)})
+            return
+        for change in result["changes"]:
             logger.info("%s: %s", self._place.interface, change)
+        on_link, elsewhere = frozenset(result["on_link"]), frozenset(result["elsewhere"])
         for prefix in sorted(on_link - self._on_link):
             logger.warning("%s is not routed into the mesh: this host is on-link with it", prefix)
+        for prefix in sorted(elsewhere - self._elsewhere):
+            logger.warning("%s is not routed into the mesh: another VPN's tunnel has it", prefix)
+        for notice in result["notices"]:
+            if notice not in self.notices:
+                logger.warning("%s", notice)
+        refusal = result["exit_node_refusal"]
+        if refusal["message"] not in ("", self.exit_node_refusal):
+            logger.error("the exit node cannot be used: %s", refusal["message"])
+        self._on_link, self._elsewhere, self.notices = on_link, elsewhere, tuple(result["notices"])
+        self.exit_node_refusal, self.exit_node_loops = refusal["message"], refusal["code"] == EXIT_NODE_OTHER_VPN
+        self._tell_failures(result["failed"])
+
+    def _tell_failures(self, failed: dict[str, str]) -> None:
         for what, reason in failed.items():
             if self.failed.get(what) != reason:
                 logger.error("%s: %s: %s", self._place.interface, what, reason)
-        self._on_link, self.failed = on_link, failed
+        self.failed = failed

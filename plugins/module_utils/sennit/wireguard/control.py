@@ -313,6 +313,7 @@ class Control:
         self._indices[local_index] = peer
         self._send_handshake_message(peer, peer.handshake.initiation.to_bytes(), peer.endpoint, now)
         peer.timers.handshake_initiated(now)
+        peer.unanswered += 1
 
     def _send_handshake_message(self, peer: Peer, message: bytes, endpoint: Endpoint, now: float) -> None:
         datagram = peer.cookies.add_macs(message, now)
@@ -340,6 +341,7 @@ class Control:
         peer.timers.handshake_complete()
         peer.rekeyed_late = False
         peer.latest_handshake = wall
+        peer.unanswered = 0
         self._commands.append(HandshakeCompleted(peer.public_key, wall))
 
     # --- timers

@@ -21,12 +21,16 @@ from .timers import PeerTimers
 
 @dataclass(frozen=True)
 class PeerStatus:
-    """What `wg show` tells of a peer. latest_handshake is wall-clock seconds, None when there was none yet."""
+    """What `wg show` tells of a peer. latest_handshake is wall-clock seconds, None when there was none yet.
+
+    unanswered: how many initiations it was sent since.
+    """
 
     endpoint: Endpoint | None
     latest_handshake: float | None
     rx_bytes: int
     tx_bytes: int
+    unanswered: int = 0
 
 
 class KeypairSlots:
@@ -96,6 +100,7 @@ class Peer:
         "static_static",
         "timers",
         "tx_bytes",
+        "unanswered",
     )
 
     def __init__(self, config: PeerConfig, static: StaticKeys, random: Callable[[int], bytes]) -> None:
@@ -119,6 +124,8 @@ class Peer:
         self.rekeyed_late = False
         """Whether this session's one renewal on receive was tried."""
         self.latest_handshake: float | None = None
+        self.unanswered = 0
+        """Initiations sent since."""
         self.rx_bytes = 0
         self.tx_bytes = 0
 
@@ -139,4 +146,4 @@ class Peer:
         self.last_initiation_received = now
 
     def status(self) -> PeerStatus:
-        return PeerStatus(self.endpoint, self.latest_handshake, self.rx_bytes, self.tx_bytes)
+        return PeerStatus(self.endpoint, self.latest_handshake, self.rx_bytes, self.tx_bytes, self.unanswered)
