@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The command `sennit`: what the mesh looks like from this host.
+"""The command `sennit`: what the mesh looks like from this host, and what the host decides for itself.
 
 Exit status: 0, 1 when an answer is missing, 2 for a wrong argument, 3 when no agent is running, 4 without the
 permission to ask it, 5 when it could not answer.
@@ -27,6 +27,7 @@ from . import __version__
 from .api import DEFAULT_SOCKET, ApiError, call
 from .display import TABULATE_IMPORT_ERROR, overview
 from .ping import Answer, Pinger
+from .preferences import Preferences
 
 PROGRAM = "sennit"
 EXIT_NO_ANSWER = 1
@@ -35,6 +36,13 @@ EXIT_NOT_RUNNING = 3
 EXIT_NO_PERMISSION = 4
 EXIT_AGENT = 5
 
+_HELP = {
+    "accept_routes": "take the routes to the subnets of others",
+    "exit_node_allow_lan_access": "reach this host's own LANs directly in spite of an exit node",
+    "exit_node_fail_open": "let leave by the LAN what the exit node cannot carry",
+    "snat_subnet_routes": "hide the mesh's addresses from the subnets that this host routes",
+    "accept_dns": "take the network's DNS settings",
+}
 _EXITS = {"not-running": EXIT_NOT_RUNNING, "no-permission": EXIT_NO_PERMISSION}
 _HINTS = {
     "not-running": "see: systemctl status sennit",
@@ -93,6 +101,29 @@ def _parser() -> argparse.ArgumentParser:
     ping.add_argument("--json", action="store_true", help="the result, for programs")
     ping.set_defaults(run=_ping)
 
+    change = commands.add_parser("set", help="what this host decides for itself; the next play may decide otherwise")
+    for key, default in Preferences().to_mapping().items():
+        if isinstance(default, bool):
+            words = _HELP[key]
+            option = key.replace("_", "-")
+            toggle = change.add_mutually_exclusive_group()
+            toggle.add_argument(f"--{option}", dest=key, action="store_const", const=True, help=words)
+            toggle.add_argument(f"--no-{option}", dest=key, action="store_const", const=False, help=f"not: {words}")
+    change.add_argument(
+        "--exit-node", metavar="NODE", help="send what is not for the mesh through it; none: through none"
+    )
+    change.add_argument(
+        "--trial",
+        type=_seconds,
+        metavar="SECONDS",
+        help="go back after this long, unless `sennit confirm` says to stay",
+    )
+    change.set_defaults(run=_set)
+
+    confirm = commands.add_parser("confirm", help="keep what is on trial")
+    confirm.add_argument("id", metavar="TRIAL", nargs="?", help="which (default: the one that runs)")
+    confirm.set_defaults(run=_confirm)
+
     version = commands.add_parser("version", help="the version installed, and the one that runs")
     version.set_defaults(run=_version)
     return parser
@@ -120,6 +151,34 @@ def _status(options: argparse.Namespace) -> int:
     if TABULATE_IMPORT_ERROR is not None:
         raise CliError("the Python library tabulate is not installed; --json works without it", EXIT_AGENT)
     print(overview(status, time.time()))
+    return 0
+
+
+def _set(options: argparse.Namespace) -> int:
+    keys = Preferences().to_mapping()
+    changes = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    if not changes:
+        raise CliError("nothing to set; see: sennit set --help", EXIT_USAGE)
+    if changes.get("exit_node") == "none":
+        changes["exit_node"] = None
+    params = {"preferences": changes, **({"trial": options.trial} if options.trial else {})}
+    result = call(options.socket, "preferences.set", params)
+    if not result["changed"]:
+        print("nothing to change")
+    elif "trial" in result:
+        trial = result["trial"]
+        print(f"on trial for {trial['deadline']:g} s; to keep it: {PROGRAM} confirm {trial['id']}")
+    return 0
+
+
+def _confirm(options: argparse.Namespace) -> int:
+    identity = options.id
+    if identity is None:
+        trial = call(options.socket, "status")["trial"]
+        if not trial or trial["state"] != "running":
+            raise CliError("nothing is on trial", EXIT_USAGE)
+        identity = trial["id"]
+    call(options.socket, "trial.confirm", {"id": identity})
     return 0
 
 

@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Optional
+
+from .preferences import Preferences
 
 try:
     from tabulate import tabulate
@@ -59,8 +62,32 @@ def _facts(status: dict[str, Any], now: float) -> list[list[str]]:
     refused = netmap["refused"]
     if refused:
         facts.append(["", f"REFUSED {age(now - refused['at'])} ({refused['reason']}): {refused['message']}"])
+    facts += _choices(status)
     facts += [["PROBLEM", problem] for problem in status["problems"]]
     return facts
+
+
+def _choices(status: dict[str, Any]) -> list[list[str]]:
+    """What this host decided for itself, and what the network did not approve of it."""
+    facts = []
+    exit_node, trial = status["exit_node"], status["trial"]
+    if exit_node:
+        facts.append(["exit node", f"{exit_node['name']} ({exit_node['state']})"])
+    changed = Preferences().changed(status["preferences"]).not_default()
+    others = [f"{key} {_word(value)}" for key, value in changed.items() if key != "exit_node"]
+    if others:
+        facts.append(["preferences", ", ".join(others)])
+    if status["unapproved_routes"]:
+        facts.append(["unapproved", "  ".join(status["unapproved_routes"])])
+    if trial and trial["state"] == "running":
+        facts.append(["ON TRIAL", f"the {trial['what']}, for {trial['remaining']:.0f} s more ({trial['id']})"])
+    elif trial:
+        facts.append(["TRIAL ENDED", trial["message"]])
+    return facts
+
+
+def _word(value: Any) -> str:
+    return {True: "on", False: "off"}.get(value, str(value))
 
 
 def _peers(status: dict[str, Any], now: float) -> str:
@@ -78,10 +105,19 @@ def _peers(status: dict[str, Any], now: float) -> str:
                 "never" if handshake is None else age(now - handshake),
                 size(peer["rx_bytes"]),
                 size(peer["tx_bytes"]),
-                "\n".join(_route(prefix, states.get((peer["name"], prefix))) for prefix in peer["routes"]) or "-",
+                "\n".join(_routes(peer, states)) or "-",
             ]
         )
     return _table(rows)
+
+
+def _routes(peer: dict[str, Any], states: dict[tuple[str, str], str]) -> Iterator[str]:
+    for prefix in peer["routes"]:
+        yield _route(prefix, states.get((peer["name"], prefix)))
+    for prefix in peer["unapproved_routes"]:
+        yield f"{prefix} (unapproved)"
+    if peer["exit_node"]:
+        yield "exit node"
 
 
 def _route(prefix: str, state: Optional[str]) -> str:

@@ -17,6 +17,10 @@ STATUS = {
     "listen_port": 51820,
     "uptime": 5.0,
     "netmap": {"version": 7, "sha256": "00", "refused": None},
+    "preferences": {"accept_routes": True, "exit_node": None},
+    "exit_node": None,
+    "trial": None,
+    "unapproved_routes": [],
     "peers": [
         {
             "name": "beta",
@@ -24,6 +28,8 @@ STATUS = {
             "public_key": "KEY2=",
             "addresses": ["100.64.0.2", "fd5e::2"],
             "routes": ["192.168.10.0/24", "192.168.20.0/24"],
+            "unapproved_routes": [],
+            "exit_node": False,
             "allowed_ips": [],
             "endpoint": "192.0.2.2:51820",
             "latest_handshake": 988.0,
@@ -37,6 +43,8 @@ STATUS = {
             "public_key": "KEY3=",
             "addresses": ["100.64.0.3"],
             "routes": [],
+            "unapproved_routes": [],
+            "exit_node": False,
             "allowed_ips": [],
             "endpoint": None,
             "latest_handshake": None,
