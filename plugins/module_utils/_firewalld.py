@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from xml.etree import ElementTree
 
 from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile, file_mode, read_text
 
 try:
     import dbus
@@ -223,11 +224,12 @@ class Firewalld:
             self._on("zone", zone, "addService" if wanted else "removeService", service)
             if not wanted:
                 self._forget_change(zone)
-        if running != wanted:
-            if wanted:
-                self._updates.append((PATH, NAME + ".zone", "addService", zone, service, 0))
-            else:
-                self._updates.append((PATH, NAME + ".zone", "removeService", zone, service))
+        if running and not wanted:
+            # At once: a reload that is due otherwise would take it for something that is at runtime only.
+            if not self.module.check_mode:
+                self._call(PATH, NAME + ".zone", "removeService", zone, service)
+        elif wanted and not running:
+            self._updates.append((PATH, NAME + ".zone", "addService", zone, service, 0))
 
     def absent(self, kind: str, name: str) -> None:
         """Have no such object; gone from the running firewall after apply()."""
@@ -353,3 +355,47 @@ class Firewalld:
         except dbus.DBusException as error:
             shown = ", ".join(str(plain(item)) for item in arguments)
             self.module.fail_json(msg=f"firewalld refused {method}({shown}): {error.get_dbus_message()}")
+
+
+class StoppedFirewalld:
+    """The files of a firewalld that does not run; only to have something absent, in the words of Firewalld."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.differences: list[dict[str, str]] = []
+
+    def names(self, kind: str) -> list[str]:
+        directory = os.path.dirname(self._path(kind, ""))
+        found = os.listdir(directory) if os.path.isdir(directory) else []
+        return sorted(name[: -len(".xml")] for name in found if name.endswith(".xml"))
+
+    def service_in_zone(self, zone: str, service: str, _wanted: bool) -> None:
+        path = self._path("zone", zone)
+        before = read_text(path) or ""
+        # As firewalld writes it.
+        after = re.sub(rf'^\s*<service name="{re.escape(service)}"/>\n', "", before, flags=re.MULTILINE)
+        if after == before:
+            return
+        self._keep(ManagedFile(self.module, path, file_mode(path) or 0o644).present(after))
+        built_in = os.path.join(BUILT_IN_ZONES, os.path.basename(path))
+        if not self.module.check_mode:
+            if os.path.exists(built_in) and same_settings(path, built_in):
+                os.unlink(path)
+            _remove_backup(path)
+
+    def absent(self, kind: str, name: str) -> None:
+        path = self._path(kind, name)
+        self._keep(ManagedFile(self.module, path, 0o644).absent())
+        if not self.module.check_mode:
+            _remove_backup(path)
+
+    def apply(self) -> None:
+        """What does not run has nothing to apply."""
+
+    def _path(self, kind: str, name: str) -> str:
+        directory = {"zone": "zones", "policy": "policies", "service": "services"}[kind]
+        return f"/etc/firewalld/{directory}/{name}.xml"
+
+    def _keep(self, difference: Optional[dict[str, str]]) -> None:
+        if difference is not None:
+            self.differences.append(difference)

@@ -166,6 +166,9 @@ class Nftables:
             self._keep(difference)
         if any(units) and not self.module.check_mode:
             self._run("systemctl", "daemon-reload")
+            # systemd would remember a unit that had failed.
+            if unit_properties(self.module, UNIT, ["ActiveState"]).get("ActiveState") == "failed":
+                self._run("systemctl", "reset-failed", UNIT)
         self._keep(ManagedFile(self.module, RULES, 0o600).absent(directory=True))
         if self.module.get_bin_path("nft", opt_dirs=self._directories) is None:
             return

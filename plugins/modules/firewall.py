@@ -79,23 +79,23 @@ underlay_zones:
   sample: [public]
 """
 
-from typing import Any
+from typing import Any, Union
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import Firewalld
+from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import Firewalld, StoppedFirewalld
 from ansible_collections.sennit.mesh.plugins.module_utils._host import firewalld_state, gateway_interfaces
 
 SERVICE = "sennit"
 
 
 class Firewall:
-    def __init__(self, module: AnsibleModule, firewalld: Firewalld) -> None:
+    def __init__(self, module: AnsibleModule, firewalld: Union[Firewalld, StoppedFirewalld]) -> None:
         self.module = module
         self.firewalld = firewalld
 
     def represent(self) -> dict[str, Any]:
         differences = self.firewalld.differences
-        return {"changed": bool(differences), "diff": differences, "backend": "firewalld"}
+        return {"changed": bool(differences), "diff": differences}
 
     def present(self) -> dict[str, Any]:
         parameters = self.module.params
@@ -127,7 +127,7 @@ class Firewall:
             if zone != parameters["zone"]:
                 self.firewalld.service_in_zone(zone, SERVICE, zone in underlay)
         self.firewalld.apply()
-        return {**self.represent(), "underlay_zones": underlay}
+        return {**self.represent(), "backend": "firewalld", "underlay_zones": underlay}
 
     def absent(self) -> dict[str, Any]:
         for zone in self.firewalld.names("zone"):
@@ -161,14 +161,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     state = firewalld_state(module)
+    if module.params["state"] == "absent":
+        firewalld = Firewalld(module) if state == "running" else StoppedFirewalld(module)
+        module.exit_json(**Firewall(module, firewalld).absent(), backend="firewalld" if state == "running" else "none")
     if state == "starting":
         module.warn(
             "firewalld is enabled but does not run on this host; once it runs, it stops the mesh until the next play"
         )
     if state != "running":
         module.exit_json(changed=False, backend="none")
-    firewall = Firewall(module, Firewalld(module))
-    module.exit_json(**(firewall.present() if module.params["state"] == "present" else firewall.absent()))
+    module.exit_json(**Firewall(module, Firewalld(module)).present())
 
 
 if __name__ == "__main__":

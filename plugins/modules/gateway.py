@@ -32,7 +32,9 @@ attributes:
     support: full
 options:
   state:
-    description: Whether the host carries the traffic.
+    description:
+      - Whether the host carries the traffic.
+      - With V(absent), all of it goes, whichever firewall it was made for.
     type: str
     choices: [present, absent]
     default: present
@@ -139,7 +141,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sennit.mesh.plugins.module_utils._carried import Carried, not_the_internet
-from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import Firewalld
+from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import Firewalld, StoppedFirewalld
 from ansible_collections.sennit.mesh.plugins.module_utils._host import (
     IPNetwork,
     firewalld_state,
@@ -197,12 +199,12 @@ class Gateway:
         return result
 
     def absent(self) -> dict[str, Any]:
-        if self.backend == "firewalld":
-            firewalld = Firewalld(self.module)
-            for name in NAMES:
-                firewalld.absent("policy", name)
-            firewalld.apply()
-            self.differences += firewalld.differences
+        # A firewalld that is stopped would come back with what it has.
+        firewalld = (Firewalld if self.backend == "firewalld" else StoppedFirewalld)(self.module)
+        for name in NAMES:
+            firewalld.absent("policy", name)
+        firewalld.apply()
+        self.differences += firewalld.differences
         nftables = Nftables(self.module)
         nftables.absent()
         self.differences += nftables.differences
@@ -210,6 +212,9 @@ class Gateway:
 
     def _backend(self) -> str:
         wanted, state = self.module.params["backend"], firewalld_state(self.module)
+        if self.module.params["state"] == "absent":
+            # Whatever it was once.
+            return "firewalld" if state == "running" else "nftables"
         if wanted == "auto" and state == "starting":
             self.module.fail_json(
                 msg="firewalld is enabled but does not run on this host: start it, or disable it to use nftables"

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, Sennit contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything of a host that Sennit could leave something in, as JSON: {subject: [lines]}. Runs on the host, by stdin."""
+"""Everything of a host that Sennit could leave something in, as JSON: {subject: [lines]}. Runs on the host."""
 
 from __future__ import annotations
 
