@@ -35,7 +35,8 @@ class ActionModule(TrialAction):
             result.update(changed=False, preferences=live)
             return result
         module_arguments = {name: arguments[name] for name in (*PREFERENCES, "config") if arguments[name] is not None}
-        begun = self._begin("sennit.mesh.preferences", module_arguments, _named(values), arguments["trial"], variables)
+        news = {name: value for name, value in values.items() if live is None or live.get(name) != value}
+        begun = self._begin("sennit.mesh.preferences", module_arguments, _named(news), arguments["trial"], variables)
         result.update(self._keep(begun, arguments["config"], variables) if arguments["confirm"] else begun)
         return result
 
@@ -48,6 +49,6 @@ def _preferences(status: Any) -> dict[str, Any] | None:
 
 
 def _named(values: Mapping[str, Any]) -> str:
-    """The values, as a message names them; not all of them are news to the host."""
+    """The values, as a message names them."""
     words = [f"{name}={'none' if value is None else str(value).lower()}" for name, value in values.items()]
     return f"the preferences {', '.join(words)}"

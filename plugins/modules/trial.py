@@ -113,8 +113,8 @@ def main() -> None:
     )
     identity = module.params["trial"].get("id")
     if identity is not None and module.params["state"] == "reached":
-        running = ask(module, "status").get("trial") or {}
-        if running.get("id") != identity:
+        known = ask(module, "status").get("trial") or {}
+        if (known.get("id"), known.get("state")) != (identity, "running"):
             module.fail_json(msg="the trial is over: it was not confirmed in time", reason="no-such-trial")
     elif identity is not None and not module.check_mode:
         ask(module, "trial.confirm", {"id": identity})

@@ -120,8 +120,8 @@ class Agent(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         if "trial" not in params:
             self._keep()
             return {"changed": True}
-        self.trial = {"id": f"trial {len(self.asked)}", "deadline": params["trial"]}
-        return {"changed": True, "trial": self.trial}
+        self.trial = {"id": f"trial {len(self.asked)}", "state": "running"}
+        return {"changed": True, "trial": {"id": self.trial["id"], "deadline": params["trial"]}}
 
     def _keep(self):
         self.trial = None
