@@ -64,6 +64,7 @@ _FIB_RULE_INVERT = 0x2
 _FR_ACT_TO_TBL = 1
 _RTN_UNICAST = 1
 _RTN_THROW = 9
+_RTM_F_CLONED = 0x200
 _RT_SCOPE_UNIVERSE = 0
 _RT_SCOPE_LINK = 253
 _RT_TABLE_COMPAT = 252
@@ -231,7 +232,7 @@ class _Host:
         """What others have here, and by which links a packet of ours would go to this address."""
         ours = (self._index, self._loopback)
         links = tuple(_link(m) for m in self._netlink.dump(RTM_GETLINK, ifinfmsg()) if m["index"] not in ours)
-        self._routes = [m for m in self._dump(RTM_GETROUTE, rtmsg) if m["type"] in (_RTN_UNICAST, _RTN_THROW)]
+        self._routes = [message for message in self._dump(RTM_GETROUTE, rtmsg) if _is_kept(message)]
         self._rules = list(self._dump(RTM_GETRULE, fibmsg))
         return Surroundings(
             links=links,
@@ -360,6 +361,11 @@ class _Host:
                 ("FRA_PROTOCOL", PROTOCOL),
             ],
         )
+
+
+def _is_kept(message: Any) -> bool:
+    """Not one that the kernel made up on the way, as a neighbour's redirect can make it do for any address."""
+    return message["type"] in (_RTN_UNICAST, _RTN_THROW) and not message["flags"] & _RTM_F_CLONED
 
 
 def _link(message: Any) -> Link:
