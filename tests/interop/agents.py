@@ -249,9 +249,8 @@ class Host:
         routes = [
             route["dst"]
             for family in ("-4", "-6")
-            for route in json.loads(
-                self.run("ip", "-j", family, "route", "show", "table", "21472", check=False) or "[]"
-            )
+            for route in json.loads(self.run("ip", "-j", family, "route", "show", "table", "all"))
+            if route.get("table") == "21472"
         ]
         found = {"links": [link["ifname"] for link in links if link["ifname"] == "sennit0"]}
         return {what: value for what, value in {**found, "rules": rules, "routes": routes}.items() if value}

@@ -24,7 +24,7 @@ from .endpoints import Endpoints
 from .host.monitor import Monitor
 from .host.routes import Wanted
 from .host.tunnel import Tunnel
-from .in_force import NETMAP, TRIAL_EXPIRED, InForce, Proposal, Trial
+from .in_force import NETMAP, PREFERENCES, TRIAL_EXPIRED, InForce, Proposal, Trial
 from .log import logger
 from .netmap.model import MALFORMED, TOO_LARGE, NetmapError, encode_key
 from .netmap.signing import MAX_SIGNED_BYTES
@@ -229,6 +229,8 @@ class Daemon:
         if proposal.what == NETMAP:
             self._refused = None
         if changed:
+            if proposal.what == PREFERENCES:
+                self._unreadable.clear()
             self._watch_trial()
             await self._apply()
         self._show_status()
