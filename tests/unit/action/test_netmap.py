@@ -286,3 +286,32 @@ def test_a_key_file_that_others_may_read_is_warned_of(control):
     played = control.play(inventory(NODES, sennit_signing_key_file="key"), [VALIDATE])
     assert played.code == 0, played.output
     assert "others may read it" in played.output
+
+
+def test_approvals_go_by_the_groups_of_the_inventory(control):
+    approved = [
+        {"prefixes": ["192.168.0.0/16"], "groups": ["trusted"]},
+        {"prefixes": ["0.0.0.0/0", "::/0"], "groups": ["all"]},
+    ]
+    hosts = inventory(NODES, ROUTERS, STATIC, sennit_signing_key=SEED, sennit_approved_routes=approved)
+    hosts["sennit"]["children"]["sennit_exit_nodes"] = {"hosts": {"beta": {}}}
+    hosts["sennit"]["children"]["sennit_lan_devices"] = {"hosts": {"printer": {}}}
+    played = control.play(hosts, [COMPILE], "--diff")
+    assert played.code == 0, played.output
+    assert played.result("netmap")["routes"]["gw"] == [] and played.result("netmap")["exit_nodes"] == ["beta"]
+    assert "+    unapproved_routes: [192.168.10.0/24]\n" in played.output
+    assert "+    exit_node: approved\n" in played.output
+    hosts["trusted"] = {"hosts": {"gw": {}}}
+    assert control.play(hosts, [COMPILE]).result("netmap")["routes"]["gw"] == ["192.168.10.0/24"]
+
+
+def test_an_exit_node_that_cannot_be_one_is_refused_with_host_variable_and_value(control):
+    hosts = inventory(NODES, ROUTERS, sennit_signing_key=SEED)
+    hosts["sennit"]["children"]["sennit_nodes"]["vars"] = {"sennit_exit_node": "alpha"}
+    played = control.play(hosts, [{**VALIDATE, "ignore_errors": True}])
+    assert [(each["host"], each["variable"], each["value"]) for each in played.result("plan")["refusals"]] == [
+        ("alpha", "sennit_exit_node", "alpha"),
+        ("beta", "sennit_exit_node", "alpha"),
+    ]
+    assert "alpha: sennit_exit_node = alpha is the host itself" in played.output
+    assert "beta: sennit_exit_node = alpha does not offer to be an exit node" in played.output
