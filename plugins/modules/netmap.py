@@ -68,14 +68,12 @@ options:
         more hosts than forks it is as much longer as the others take. V(0) delivers the map at once and for good.
     type: int
     default: 60
-    version_added: 0.2.0
   confirm:
     description:
       - Whether the task confirms the trial itself, over a new connection. If not, RV(trial) is for
         M(sennit.mesh.trial), with which a play keeps the map on all hosts or on none.
     type: bool
     default: true
-    version_added: 0.2.0
   config:
     description: The agent's configuration on the host, which says where its socket and its map are.
     type: str

@@ -14,7 +14,7 @@ description:
   - The same is done on the host by C(sennit set). A preference that is not given here stays as it is.
   - A change is put on trial. It is kept when the host can be reached over a new connection with it, and otherwise the
     agent goes back to what was before.
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - Sennit contributors (@sennit)
 extends_documentation_fragment:

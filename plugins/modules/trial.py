@@ -15,7 +15,7 @@ description:
     This module does it for a whole play, in two steps, so that either all hosts keep the change or none does.
   - With O(state=reached) a new connection is made, and the task fails if that is not possible. Run it on all hosts with
     C(any_errors_fatal), so that the second step, O(state=confirmed), comes only if every host could be reached.
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - Sennit contributors (@sennit)
 extends_documentation_fragment:
