@@ -59,18 +59,19 @@ class NetworkdStore:
     def make(self, routes: Iterable[Route]) -> Optional[dict[str, str]]:
         """Keep just these; gives the difference, or None if it was so."""
         wanted = order(routes)
-        difference = self._file.present(networkd_dropin(wanted)) if wanted else self._file.absent(directory=True)
-        if difference is not None and not self.module.check_mode:
-            self._tell()
-        return difference
+        return self._file.present(networkd_dropin(wanted)) if wanted else self._file.absent(directory=True)
 
-    def _tell(self) -> None:
-        """networkd has to know: it flushes an interface that loses its carrier, and brings back only what it knows."""
+    def tell(self) -> bool:
+        """Have the manager read what it keeps; returns whether it makes the kernel agree by itself.
+
+        networkd has to know: it flushes an interface that loses its carrier, and brings back only what it knows.
+        """
         version = re.search(r"^systemd (\d+)", _run(self.module, "networkctl", "--version"))
         if version and int(version.group(1)) >= NETWORKD_RELOADS_DROP_INS:
             _run(self.module, "networkctl", "reload")
         else:
             _run(self.module, "systemctl", "try-restart", "systemd-networkd.service")
+        return True
 
 
 class NetworkManagerStore:
@@ -113,6 +114,10 @@ class NetworkManagerStore:
             "after": "".join(f"{route}\n" for route in order((set(before) | added) - removed)),
         }
 
+    def tell(self) -> bool:
+        """There is nobody to tell: NetworkManager knows its profiles, and the running device is left as it is."""
+        return False
+
     def _profile(self) -> Optional[list[Route]]:
         """All routes of the profile, whoever put them there; None if there is no such profile any more."""
         command = ["nmcli", "--get-values", "ipv4.routes,ipv6.routes", "connection", "show", "uuid", self.place]
@@ -148,6 +153,10 @@ class IfupdownStore:
     def make(self, routes: Iterable[Route]) -> Optional[dict[str, str]]:
         wanted = {name: kept for name, kept in {**self._all(), self.interface: order(routes)}.items() if kept}
         return self._file.present(ifupdown_script(wanted)) if wanted else self._file.absent()
+
+    def tell(self) -> bool:
+        """There is nobody to tell: ifup reads the script when it runs it."""
+        return False
 
     @staticmethod
     def _all() -> dict[str, list[Route]]:

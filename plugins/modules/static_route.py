@@ -295,8 +295,8 @@ class StaticRoute:
         return ipaddress.ip_address(best["gateway"])
 
     def _converge(self, stores: dict[str, Any], goal: dict[str, set[Route]], missing: list[tuple[Route, str]]) -> None:
+        after = {route for kept in goal.values() for route in kept}
         before = {route for store in stores.values() for route in store.routes()}
-        after = {route for routes_of in goal.values() for route in routes_of}
         stale = [route for route in order(before - after) if route in self.live]
         if stale or missing:
             self.differences.append(
@@ -308,16 +308,28 @@ class StaticRoute:
                 }
             )
         # For good first: what fails here has changed nothing in the kernel yet.
-        configured_anew = False
+        untold = []
         for place, store in stores.items():
             difference = store.make(goal[place])
             if difference is not None:
                 self.differences.append(difference)
-                configured_anew = configured_anew or store.manager == "systemd-networkd"
-        if self.module.check_mode:
-            return
-        if configured_anew:
-            self._await_networkd({route for place, kept in goal.items() for route in kept})
+            # Also if a run that was cut short has written the file, and told nobody.
+            if difference is not None or any(route in goal[place] for route, _interface in missing):
+                untold.append(store)
+        if not self.module.check_mode:
+            if any([store.tell() for store in untold]):
+                self._await_routes({route for route, _interface in missing})
+            self._converge_kernel(missing, stale)
+
+    def _await_routes(self, expected: set[Route]) -> None:
+        """Until what has just been told of the routes has put them there; what it did not is then made good."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        self._read_kernel()
+        while not expected <= set(self.live) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            self._read_kernel()
+
+    def _converge_kernel(self, missing: list[tuple[Route, str]], stale: list[Route]) -> None:
         for route, interface in missing:
             if not any(dev == interface for dev, _metric in self.live.get(route, [])):
                 self._ip("route", "replace", *str(route).split(), "dev", interface, "proto", "static")
@@ -325,14 +337,6 @@ class StaticRoute:
             for interface, metric in self.live.get(route, []):
                 which = ["metric", str(metric)] if metric is not None else []
                 self._ip("route", "delete", *str(route).split(), "dev", interface, *which, gone_is_good=True)
-
-    def _await_networkd(self, expected: set[Route]) -> None:
-        """Until networkd, which has just been told to, has put the routes there. What it did not is then made good."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        self._read_kernel()
-        while not expected <= set(self.live) and time.monotonic() < deadline:
-            time.sleep(0.1)
-            self._read_kernel()
 
     def _ip(self, *arguments: str, gone_is_good: bool = False) -> None:
         command = [self.module.get_bin_path("ip", required=True, opt_dirs=["/usr/sbin", "/sbin"]), *arguments]

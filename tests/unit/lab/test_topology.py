@@ -148,6 +148,7 @@ BAD = [
     ("hosts.alpha.suite", "sid", "hosts.alpha.suite"),
     ("hosts.alpha.suite", ["trixie"], "hosts.alpha.suite"),
     ("hosts.alpha.firewalld", "yes please", "hosts.alpha.firewalld"),
+    ("hosts.alpha.manager", "netplan", "hosts.alpha.manager"),
     ("hosts.alpha.files", {"etc/motd": "hello"}, "hosts.alpha.files"),
     ("hosts.alpha.files", {"/srv/../../etc/passwd": "hello"}, "hosts.alpha.files"),
     ("hosts.alpha.files", {"/etc/motd": 5}, "hosts.alpha.files"),
