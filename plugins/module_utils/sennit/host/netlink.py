@@ -239,7 +239,8 @@ class _Host:
             addresses=tuple(self._others_addresses()),
             rules=tuple(_rule(message) for message in self._rules if not self._is_ours(message, "FRA")),
             routes=tuple(_route(message) for message in self._routes if not self._is_ours(message, "RTA")),
-            underlay_links=self._links_to(exit_endpoint),
+            underlay_links=self._links_to(exit_endpoint) if exit_endpoint else frozenset(),
+            default_links=self._links_to(*_ANYWHERE),
             rp_filter=tuple((link.name, _rp_filter(link.name)) for link in links),
         )
 
@@ -276,10 +277,10 @@ class _Host:
                 network = ipaddress.ip_network(f"{message.get_attr('IFA_ADDRESS')}/{length}", strict=False)
                 yield index, str(network)
 
-    def _links_to(self, address: Optional[str]) -> frozenset[int]:
-        """By which links the kernel would send a packet with our mark there; without an address, anywhere."""
+    def _links_to(self, *addresses: str) -> frozenset[int]:
+        """By which links the kernel would send packets with our mark there."""
         found = set()
-        for destination in [address] if address else _ANYWHERE:
+        for destination in addresses:
             fields = {"family": _family(destination), "dst_len": _LENGTHS[_family(destination)]}
             request = _message(rtmsg, fields, [("RTA_DST", destination), ("RTA_MARK", self._place.fwmark)])
             try:
@@ -379,6 +380,16 @@ def _link(message: Any) -> Link:
     )
 
 
+_SELECTORS = (
+    "FRA_IIFNAME",
+    "FRA_OIFNAME",
+    "FRA_UID_RANGE",
+    "FRA_IP_PROTO",
+    "FRA_SPORT_RANGE",
+    "FRA_DPORT_RANGE",
+)
+
+
 def _rule(message: Any) -> Rule:
     return Rule(
         family=_version(message["family"]),
@@ -387,6 +398,8 @@ def _rule(message: Any) -> Rule:
         fwmark=message.get_attr("FRA_FWMARK") or 0,
         fwmask=_or(message.get_attr("FRA_FWMASK"), 0xFFFFFFFF),
         inverted=bool(message["flags"] & _FIB_RULE_INVERT),
+        selective=bool(message["src_len"] or message["dst_len"])
+        or any(message.get_attr(selector) is not None for selector in _SELECTORS),
     )
 
 

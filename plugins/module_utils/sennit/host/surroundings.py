@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from .routes import Place, Wanted, overlapping
 
 # linux/if_arp.h: NONE (tun, wireguard, xfrm), TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE
-_TUNNEL_TYPES = frozenset({65534, 768, 769, 776, 778, 823})
+_SIT = 776
+_TUNNEL_TYPES = frozenset({65534, 768, 769, _SIT, 778, 823})
 # What may be a port of a bridge that leads nowhere outside the host: a container's or a virtual machine's end.
 _VIRTUAL_PORTS = frozenset({"veth", "tun", "dummy"})
 
@@ -57,6 +58,8 @@ class Rule:
     fwmark: int = 0
     fwmask: int = 0xFFFFFFFF
     inverted: bool = False
+    selective: bool = False
+    """Whether it is for some addresses, links, users or protocols only."""
 
     def __str__(self) -> str:
         mark = f" {'not ' if self.inverted else ''}fwmark {self.fwmark:#x}" if self.fwmark else ""
@@ -92,7 +95,9 @@ class Surroundings:
     rules: tuple[Rule, ...] = ()
     routes: tuple[Route, ...] = ()
     underlay_links: frozenset[int] = frozenset()
-    """By which the kernel would send our marked packets to the exit node."""
+    """By which the kernel would send our marked packets to the exit node, as far as its endpoint is known."""
+    default_links: frozenset[int] = frozenset()
+    """By which it sends what is for nowhere in particular, were it not for us."""
     rp_filter: tuple[tuple[str, int], ...] = ()
     """By link name, the value in force for IPv4: the larger of the link's own and that for all."""
 
@@ -157,7 +162,9 @@ def table_refusal(place: Place, surroundings: Surroundings) -> str:
 def exit_node_refusal(surroundings: Surroundings) -> tuple[str, str]:
     """Why no exit node can be used on this host, as code and message; two empty strings when one can."""
     for link in surroundings.links:
-        if link.index in surroundings.underlay_links and link.is_tunnel:
+        # IPv6 may well come to a host by a tunnel over IPv4, which an exit node beyond that tunnel alone cannot bear.
+        everything = link.index in surroundings.default_links and link.type != _SIT
+        if link.is_tunnel and (everything or link.index in surroundings.underlay_links):
             message = (
                 f"another VPN on this host, {link.name} ({link.kind}), takes everything, this mesh's own packets too; "
                 "with an exit node each of the two would carry the other. Take one of them out of use"
@@ -186,6 +193,7 @@ def notices(place: Place, wanted: Wanted, surroundings: Surroundings) -> tuple[s
         *_other_vpns(surroundings),
         *_shared_pools(wanted, surroundings),
         *_shared_numbers(place, surroundings),
+        *_earlier_rules(place, surroundings),
     )
 
 
@@ -221,6 +229,17 @@ def _shared_numbers(place: Place, surroundings: Surroundings) -> Iterator[str]:
             yield f"{name} leads into our table; sennit_table gives us another"
         if rule.catches(place.fwmark):
             yield f"{name} takes the packets that bear our mark {place.fwmark:#x}; sennit_fwmark gives us another"
+
+
+def _earlier_rules(place: Place, surroundings: Surroundings) -> Iterator[str]:
+    everything = {route.table for route in surroundings.routes if route.length <= _HALF} - {_MAIN}
+    for rule in surroundings.rules:
+        everybody = not rule.selective and (rule.inverted or not rule.fwmark)
+        if everybody and rule.table in everything and rule.priority < place.rule_priority:
+            yield (
+                f"another's IPv{rule.family} rule '{rule}' comes before ours and takes everything, what is for the "
+                f"mesh too; it belongs after priority {place.rule_priority}"
+            )
 
 
 def _few(prefixes: Iterable[str], most: int = 3) -> str:

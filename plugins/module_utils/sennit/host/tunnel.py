@@ -78,6 +78,8 @@ class Tunnel:
         refusal = result["exit_node_refusal"]
         if refusal["message"] not in ("", self.exit_node_refusal):
             logger.error("the exit node cannot be used: %s", refusal["message"])
+        elif self.exit_node_refusal and not refusal["message"]:
+            logger.info("the exit node can be used again")
         self._on_link, self._elsewhere, self.notices = on_link, elsewhere, tuple(result["notices"])
         self.exit_node_refusal, self.exit_node_loops = refusal["message"], refusal["code"] == EXIT_NODE_OTHER_VPN
         self._tell_failures(result["failed"])
