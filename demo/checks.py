@@ -14,11 +14,17 @@ from pathlib import Path
 
 LAB = [str(Path(__file__).parent.parent / "tests" / "lab" / "lab"), "--lab", "demo"]
 
-NODES = ("alpha", "beta", "harbor")
+NODES = ("alpha", "beta", "harbor", "wharf")
 STATIC_PEER = "stock"
-DEVICE = "printer"
-DEVICE_URLS = ("http://192.168.50.20/random", "http://[fd50:5e9:1::20]/random")
-ROUTER_LAN_ADDRESSES = ("192.168.50.1", "fd50:5e9:1::1")
+# Each host's addresses, IPv4 and IPv6, as tests/lab/topologies/demo.yml gives them.
+PRINTER = ("192.168.50.20", "fd50:5e9:1::20")
+CAMERA = ("192.168.50.30", "fd50:5e9:1::30")
+CRANE = ("192.168.60.30", "fd50:5e9:2::30")
+SPEAKER = ("198.51.100.50", "2001:db8:2::50")
+WEB = ("203.0.113.80", "2001:db8::80")
+BETA = ("198.51.100.42", "2001:db8:2::10")
+HARBOR = ("198.51.100.74", "2001:db8:3::10")
+HARBOR_ON_LAN = ("192.168.50.1", "fd50:5e9:1::1")
 # The plain router that everything to and from the subnet router crosses.
 UNDERLAY = "quay-router"
 
@@ -59,25 +65,59 @@ def mesh_addresses() -> dict[str, list[str]]:
     return {status["node"]: status["addresses"], **{peer["name"]: peer["addresses"] for peer in status["peers"]}}
 
 
-def ping(source: str, address: str) -> tuple[bool, str]:
-    """Three echoes; whether all came back, and the median-ish round trip as ping tells it."""
+def ping(source: str, address: str) -> float | None:
+    """Three echoes; the mean round trip in ms, or None if one of them was lost."""
     output = on(source, f"ping -n -c 3 -i 0.2 -W 3 {shlex.quote(address)}", check=False)
-    lost = re.search(r"(\d+)% packet loss", output)
-    rtt = re.search(r"= [\d.]+/([\d.]+)/", output)
-    return bool(lost and lost[1] == "0"), f"{rtt[1]} ms" if rtt else "no answer"
+    rtt = re.search(r" 0% packet loss.*= [\d.]+/([\d.]+)/", output, re.DOTALL)
+    return float(rtt[1]) if rtt else None
 
 
 def pings(sources: tuple[str, ...], targets: tuple[str, ...]) -> Iterator[Row]:
     addresses = mesh_addresses()
     for source in sources:
-        for target in targets:
-            if source == target:
-                continue
-            results = [ping(source, address) for address in addresses[target]]
-            measured = ", ".join(
-                f"{address} {text}" for address, (_, text) in zip(addresses[target], results, strict=True)
-            )
-            yield Row(f"{source} pings {target}, IPv4 and IPv6", measured, all(ok for ok, _ in results))
+        others = [target for target in targets if target != source]
+        wanted = [address for target in others for address in addresses[target]]
+        answers = [(address, ping(source, address)) for address in wanted]
+        times = [rtt for _, rtt in answers if rtt is not None]
+        silent = [address for address, rtt in answers if rtt is None]
+        measured = f"{len(times)} of {len(wanted)} addresses answer" + (
+            f", in {max(times)} ms or less" if times else ""
+        )
+        if silent:
+            measured += f"; silent: {', '.join(silent)}"
+        yield Row(f"{source} pings {', '.join(others)} by mesh address, IPv4 and IPv6", measured, not silent)
+
+
+def url(address: str, page: str = "") -> str:
+    return f"http://[{address}]/{page}" if ":" in address else f"http://{address}/{page}"
+
+
+def fetch(source: str, address: str, page: str = "") -> tuple[str, str]:
+    """The page (empty if there was no answer in time), and the seconds it took or what was wrong."""
+    command = f"curl -sS --max-time 10 -w '\\n%{{time_total}} s' {shlex.quote(url(address, page))} 2>&1"
+    body, _, seconds = on(source, command, check=False).rpartition("\n")
+    return (body, seconds) if "curl: (" not in body else ("", body.strip())
+
+
+class Visitors:
+    """As whom visitors are seen by a host's web server, from now on."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._since = on(host, "date +%s.%N").strip()
+
+    def seen(self) -> list[str]:
+        log = on(self._host, f"journalctl -u page -o cat --since @{self._since}")
+        return [source.removeprefix("::ffff:") for source in re.findall(r'^(\S+) - - .*"GET /', log, re.MULTILINE)]
+
+
+def visits(what: str, source: str, host: str, addresses: tuple[str, ...], seen_as: tuple[str, ...]) -> Row:
+    """A page fetched from each address of a host; who the host says it was."""
+    visitors = Visitors(host)
+    pages = [fetch(source, address) for address in addresses]
+    seen = visitors.seen()
+    problems = [f"{address}: {note}" for address, (page, note) in zip(addresses, pages, strict=True) if not page]
+    return Row(what, "; ".join([f"{host} saw {', '.join(seen) or 'nobody'}", *problems]), seen == list(seen_as))
 
 
 class Capture:
@@ -110,25 +150,25 @@ def transfer() -> Iterator[Row]:
     """A node fetches a page from a device without an agent; what the device and the underlay saw of it."""
     page = "\n".join(secrets.token_hex(60) for _ in range(2000)).encode()
     subprocess.run(
-        [*LAB, "exec", DEVICE, "--", "sh", "-c", "cat > /srv/www/random"], input=page, capture_output=True, check=True
+        [*LAB, "exec", "printer", "--", "sh", "-c", "cat > /srv/www/random"],
+        input=page,
+        capture_output=True,
+        check=True,
     )
-    since = on(DEVICE, "date +%s.%N").strip()
+    visitors = Visitors("printer")
     with Capture() as capture:
-        for url in DEVICE_URLS:
-            fetched = on("alpha", f"curl -sS --max-time 20 -w '\\n%{{time_total}}' {shlex.quote(url)}", check=False)
-            body, _, seconds = fetched.rpartition("\n")
+        for address in PRINTER:
+            body, seconds = fetch("alpha", address, "random")
             yield Row(
-                f"alpha fetches a page from {DEVICE}, {url}",
-                f"{len(body)} of {len(page)} bytes in {seconds or '?'} s",
+                f"alpha fetches a page from printer, {url(address)}",
+                f"{len(body)} of {len(page)} bytes, {seconds}",
                 body.encode() == page,
             )
-    log = on(DEVICE, f"journalctl -u page -o cat --since @{since}")
-    sources = re.findall(r'^(\S+) - - .*"GET /random', log, re.MULTILINE)
-    sources = [source.removeprefix("::ffff:") for source in sources]
+    seen = visitors.seen()
     yield Row(
-        f"{DEVICE} saw the subnet router's LAN address as the source",
-        ", ".join(sources) or "no request",
-        sources == list(ROUTER_LAN_ADDRESSES),
+        "printer saw the subnet router's LAN address as the source",
+        ", ".join(seen) or "nobody",
+        seen == list(HARBOR_ON_LAN),
     )
     wireguard = capture.count(WIREGUARD_FILTER)
     others = capture.count(f"not ({WIREGUARD_FILTER}) and not ({LINK_FILTER})")
@@ -146,8 +186,29 @@ def transfer() -> Iterator[Row]:
     )
 
 
+def site_to_site() -> Iterator[Row]:
+    """Devices without the agent, each behind its site's subnet router."""
+    yield visits("camera fetches from crane, on the other site, which sees camera", "camera", "crane", CRANE, CAMERA)
+    yield visits("crane fetches from camera, whose router masquerades", "crane", "camera", CAMERA, HARBOR_ON_LAN)
+
+
+def exit_node() -> Iterator[Row]:
+    """beta sends all its traffic through harbor, and then again by itself."""
+    yield visits("without an exit node, web sees beta itself", "beta", "web", WEB, BETA)
+    on("beta", "sennit set --exit-node harbor")
+    try:
+        yield visits("beta with exit node harbor: web sees harbor's outside address", "beta", "web", WEB, HARBOR)
+        yield visits("beta without LAN access: not even a device on its own LAN", "beta", "speaker", SPEAKER[:1], ())
+        on("beta", "sennit set --exit-node-allow-lan-access")
+        yield visits("beta with LAN access: the device sees beta itself", "beta", "speaker", SPEAKER, BETA)
+    finally:
+        on("beta", "sennit set --exit-node none --no-exit-node-allow-lan-access")
+
+
 def everything() -> Iterator[Row]:
     """Every line of the demo's table but the last (the second run), in order."""
     yield from pings(NODES, NODES)
     yield from transfer()
     yield from pings((STATIC_PEER,), ("alpha", "beta"))
+    yield from site_to_site()
+    yield from exit_node()
