@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.interop.agents import Mesh
 
+from sennit.api import ApiError
+
 
 @pytest.fixture
 def mesh(tmp_path):
@@ -42,3 +44,29 @@ def test_a_name_is_looked_up_until_it_is_found_while_the_mesh_works(mesh, names)
     result = alpha.cli("ping", "beta", "-c", "1")
     assert result.returncode == 0
     assert result.stdout.splitlines()[-1] == f"beta: 2 of 2 answered, by {beta.underlay[0]}:51820"
+
+
+def test_the_exit_nodes_name_need_not_be_asked_for_through_itself(mesh, names):
+    alpha, beta, _gamma = mesh.hosts
+    nodes = [alpha.node(endpoint=None), beta.node(endpoint="beta.example:51820", exit_node="approved")]
+    for host in (alpha, beta):
+        host.start()
+        host.apply(mesh.netmap(1, *nodes))
+    with names.open("a") as file:
+        file.write(f"{beta.underlay[0]} beta.example\n")
+    alpha.call("preferences.set", preferences={"exit_node": "beta"})
+    names.write_text("127.0.0.1 localhost\n")
+    alpha.stop()
+    alpha.start()
+    assert alpha.reaches_again(beta)
+
+
+def test_an_exit_node_whose_name_leads_nowhere_is_refused(mesh, names):
+    alpha, beta, _gamma = mesh.hosts
+    alpha.start()
+    alpha.apply(mesh.netmap(1, alpha.node(), beta.node(endpoint="beta.example:51820", exit_node="approved")))
+    before = alpha.traces()
+    with pytest.raises(ApiError, match=r"beta\.example:51820 cannot be found") as caught:
+        alpha.call("preferences.set", preferences={"exit_node": "beta"})
+    assert caught.value.code == "exit-node-not-found"
+    assert alpha.traces() == before

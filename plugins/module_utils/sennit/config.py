@@ -125,6 +125,10 @@ class Config:
         return self.state_dir + "/preferences.json"
 
     @property
+    def endpoints_path(self) -> str:
+        return self.state_dir + "/endpoints.json"
+
+    @property
     def socket_path(self) -> str:
         return self.runtime_dir + "/control.sock"
 

@@ -26,14 +26,16 @@ from .host.routes import Wanted
 from .host.tunnel import Tunnel
 from .in_force import NETMAP, PREFERENCES, TRIAL_EXPIRED, InForce, Proposal, Trial
 from .log import logger
+from .netmap.endpoint import literal_address, split_endpoint
 from .netmap.model import MALFORMED, TOO_LARGE, NetmapError, encode_key
 from .netmap.signing import MAX_SIGNED_BYTES
 from .preferences import PreferencesError
 from .routing import DOWN, Routing, exit_state
-from .state import StateError
+from .state import EndpointStore, StateError
 from .status import status
 from .systemd import Notifier
 from .wireguard.constants import REJECT_AFTER_TIME
+from .wireguard.events import Endpoint
 
 # Seconds. Changes of the host come in bursts; look when one is over.
 SETTLE_TIME = 1.0
@@ -41,6 +43,8 @@ SETTLE_TIME = 1.0
 HOUSEKEEPING_INTERVAL = 60.0
 # How often to look whether the exit node is down, if that matters.
 EXIT_NODE_INTERVAL = 5.0
+# How long to wait for the address of an endpoint that is to be the exit node's.
+ENDPOINT_TIMEOUT = 10.0
 MAX_TRIAL_SECONDS = 3600
 
 
@@ -60,6 +64,8 @@ class Daemon:
         self._refused: Optional[dict[str, Any]] = None
         self._unreadable: list[str] = []
         """What of the last run could not be taken up, for those who look for a problem."""
+        self._endpoint_store = EndpointStore(config.endpoints_path)
+        self._remembered: dict[str, Endpoint] = {}
         self._trial_ends: Optional[asyncio.Future[None]] = None
         self._exit_down = False
 
@@ -70,7 +76,8 @@ class Daemon:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         # One change at a time.
         self._changing = asyncio.Lock()
-        self._endpoints = Endpoints(self._configure_datapath)
+        self._load_endpoints()
+        self._endpoints = Endpoints(self._endpoint_found, remembered=self._remembered)
         api = ApiServer(self._config.socket_path, self._answer, self._refuse_oversized)
         monitor = Monitor()
         parts: list[asyncio.Future[None]] = []
@@ -110,6 +117,12 @@ class Daemon:
         except StateError as error:
             self._refuse("unreadable", str(error))
 
+    def _load_endpoints(self) -> None:
+        try:
+            self._remembered = self._endpoint_store.load()
+        except StateError as error:
+            logger.error("where names led is not known any more: %s", error)
+
     def _refuse(self, reason: str, message: str) -> None:
         self._refused = {"reason": reason, "message": message, "at": time.time()}
         logger.error("refused a netmap (%s): %s", reason, message)
@@ -129,6 +142,7 @@ class Daemon:
         view = self._in_force.state.view
         self._endpoints.use(peer.endpoint for peer in (view.peers if view else ()) if peer.endpoint)
         await self._settle()
+        self._remember_exit_node()
         self._show_status()
 
     async def _settle(self) -> None:
@@ -141,6 +155,26 @@ class Daemon:
             await self._tunnel.reconcile(routing.wanted(endpoint) if routing else Wanted())
             if self._routing() == routing:
                 break
+
+    def _endpoint_found(self) -> None:
+        self._configure_datapath()
+        self._remember_exit_node()
+
+    def _remember_exit_node(self) -> None:
+        """Keep where the exit node's name leads, while it can still be asked for."""
+        routing = self._routing()
+        peer = routing.exit_peer if routing else None
+        found = self._endpoints.get(peer.endpoint) if peer else None
+        if not (peer and peer.endpoint and found) or self._remembered.get(peer.endpoint) == found:
+            return
+        if literal_address(split_endpoint(peer.endpoint)[0]):
+            return
+        try:
+            self._endpoint_store.keep({peer.endpoint: found})
+        except StateError as error:
+            logger.error("cannot keep where the exit node is: %s", error)
+        else:
+            self._remembered = {peer.endpoint: found}
 
     def _configure_datapath(self) -> None:
         routing = self._routing()
@@ -212,7 +246,11 @@ class Daemon:
         """Whether this host can use an exit node at all, before anything changes. Raises ApiError."""
         state = proposal.state
         peer = Routing(state.view, state.preferences).exit_peer if state.view else None
-        endpoint = self._endpoints.get(peer.endpoint) if peer else None
+        endpoint = await self._endpoints.find(peer.endpoint, ENDPOINT_TIMEOUT) if peer else None
+        if peer and peer.endpoint and endpoint is None:
+            # Its name would have to be asked for through itself.
+            message = f"the address of its endpoint {peer.endpoint} cannot be found"
+            raise ApiError("exit-node-not-found", f"exit_node: {peer.name} cannot be used here: {message}")
         try:
             code, message = await self._tunnel.survey(endpoint[0] if endpoint else None)
         except ChildError as error:

@@ -6,13 +6,17 @@
 
 A literal address is taken as it is. A name is looked up in a child process, again and again until it is found, while
 the rest of the mesh works; nothing waits for it.
+
+With an exit node, lookups go by the exit node too, and the exit node's own name could never be found: so its address is
+remembered over restarts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Callable, Optional
 
 from . import child
@@ -37,11 +41,19 @@ def look_up(host: str, port: int) -> Endpoint:
 
 
 class Endpoints:
-    """The endpoints in use. ``changed`` is called when a name leads to another address than before."""
+    """The endpoints in use. ``changed`` is called when a name leads to another address than before; ``remembered``:
+    where names led in another life, to be used until they are found.
+    """
 
-    def __init__(self, changed: Callable[[], None], look_up: LookUp = look_up) -> None:
+    def __init__(
+        self,
+        changed: Callable[[], None],
+        look_up: LookUp = look_up,
+        remembered: Optional[Mapping[str, Endpoint]] = None,
+    ) -> None:
         self._changed = changed
         self._look_up = look_up
+        self._remembered = remembered or {}
         self._gate = asyncio.Semaphore(CONCURRENCY)
         self._names: dict[str, _Name] = {}
 
@@ -60,8 +72,15 @@ class Endpoints:
         for endpoint in self._names.keys() - names:
             self._names.pop(endpoint).task.cancel()
         for endpoint in names - self._names.keys():
-            name = self._names[endpoint] = _Name(endpoint)
+            name = self._names[endpoint] = _Name(endpoint, self._remembered.get(endpoint))
             name.task = asyncio.ensure_future(self._follow(name))
+
+    async def find(self, endpoint: Optional[str], timeout: float) -> Optional[Endpoint]:
+        """As get(), but waits this many seconds for a name that is in use to be found."""
+        if endpoint in self._names:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._names[endpoint].known.wait(), timeout)
+        return self.get(endpoint)
 
     def refresh(self, endpoint: Optional[str]) -> None:
         """Look again where a name leads, as its peer has been silent; nothing for a literal address."""
@@ -91,6 +110,7 @@ class Endpoints:
             retry = FIRST_RETRY
             if name.found != (address, number):
                 name.found = (address, number)
+                name.known.set()
                 logger.info("endpoint %s is at %s", name.endpoint, address)
                 self._changed()
             await name.wanted.wait()
@@ -101,7 +121,10 @@ class _Name:
 
     task: asyncio.Future[None]
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, found: Optional[Endpoint]) -> None:
         self.endpoint = endpoint
-        self.found: Optional[Endpoint] = None
+        self.found = found
         self.wanted = asyncio.Event()
+        self.known = asyncio.Event()
+        if found is not None:
+            self.known.set()

@@ -2,16 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the agent keeps over restarts: the signed netmap, byte for byte, and the preferences."""
+"""What the agent keeps over restarts: the signed netmap, byte for byte, the preferences, and where names led."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from typing import Optional
 
 from . import files
+from .netmap.endpoint import join_endpoint, literal_address, split_endpoint
 from .netmap.model import TOO_LARGE, NetmapError
 from .preferences import MAX_PREFERENCES_BYTES, Preferences, PreferencesError
+from .wireguard.events import Endpoint
 
 
 class StateError(Exception):
@@ -85,3 +89,24 @@ class PreferencesStore(_Store):
             return Preferences() if content is None else Preferences.from_json(content)
         except (_TooLargeError, PreferencesError) as error:
             raise StateError(f"{self._path}: {error}") from error
+
+
+class EndpointStore(_Store):
+    """The addresses of endpoints that have a name, "host:port" of each."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, MAX_PREFERENCES_BYTES)
+
+    def load(self) -> dict[str, Endpoint]:
+        """By endpoint; empty when there is none. Raises StateError."""
+        try:
+            content = json.loads(self._read() or b"{}")
+            found = {str(endpoint): split_endpoint(address) for endpoint, address in content.items()}
+        except (_TooLargeError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise StateError(f"{self._path}: {error}") from error
+        return {endpoint: address for endpoint, address in found.items() if literal_address(address[0])}
+
+    def keep(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Have these, and no others. Raises StateError."""
+        content = {endpoint: join_endpoint(*address) for endpoint, address in endpoints.items()}
+        self.save(json.dumps(content, sort_keys=True).encode() + b"\n")

@@ -112,7 +112,7 @@ def difference(wanted: Wanted, present: Present) -> Difference:
     throws = _inside(present.tunnelled, routes)
     if wanted.exit_routes:
         throws |= {*_LINK_SCOPES, *present.internal, *(present.lan if wanted.lan_access else ())}
-    throws -= routes
+    throws -= routes | _inside(throws, _LINK_SCOPES)
     rules = {family_of(prefix) for prefix in routes}
     addresses = set(wanted.addresses)
     return Difference(
