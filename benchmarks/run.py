@@ -66,10 +66,10 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """What the processes have used so far, in user and kernel mode."""
-    # The name in parentheses may hold spaces; utime and stime are the 14th and 15th field (proc(5)).
+    """What the processes and the children they have waited for have used so far, in user and kernel mode."""
+    # The name in parentheses may hold spaces; utime, stime, cutime and cstime are the fields from the 14th on (proc(5)).
     stats = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids)
-    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
+    return sum(sum(map(int, stat[11:15])) for stat in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def streams(subjects: list[Subject], rounds: int, seconds: float) -> list[records.Record]:
