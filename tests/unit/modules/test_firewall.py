@@ -10,7 +10,6 @@ import ipaddress
 from typing import Any
 
 import pytest
-
 from tests.unit.modules.firewalld_double import FirewalldDouble
 
 PLUGINS = "ansible_collections.sennit.mesh.plugins."
