@@ -156,5 +156,13 @@ def test_the_archive_is_the_same_each_time_and_holds_the_whole_package(tmp_path:
     assert packed == action.pack(action.PACKAGE)
     files = load("modules.agent").read_archive(base64.b64encode(packed).decode())
     top = ROOT / "plugins/module_utils"
-    wanted = {str(p.relative_to(top)) for p in (top / "sennit").rglob("*") if p.is_file() and p.suffix != ".pyc"}
-    assert set(files) == wanted
+    wanted = {str(path.relative_to(top)) for path in (top / "sennit").rglob("*.py")}
+    assert set(files) == wanted | {"sennit/sennit.service"}
+
+
+def test_what_tools_leave_in_a_working_tree_is_not_packed(tmp_path: pathlib.Path) -> None:
+    for name in ("a.py", "__pycache__/a.cpython-311.pyc", ".mypy_cache/x.py", ".a.py.swp"):
+        (tmp_path / "sennit" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sennit" / name).write_text("")
+    packed = load("action.agent").pack(tmp_path / "sennit")
+    assert zipfile.ZipFile(io.BytesIO(packed)).namelist() == ["sennit/a.py"]
