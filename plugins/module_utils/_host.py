@@ -100,12 +100,16 @@ def file_mode(path: str) -> Optional[int]:
 
 
 class ManagedFile:
-    """One whole file that a module owns: compared by content and mode, replaced at once."""
+    """One whole file that a module owns: compared by content and mode, replaced at once.
 
-    def __init__(self, module: AnsibleModule, path: str, mode: int) -> None:
+    ``own_directory``: the directory is ours, too, and goes with the last file in it.
+    """
+
+    def __init__(self, module: AnsibleModule, path: str, mode: int, own_directory: bool = False) -> None:
         self.module = module
         self.path = path
         self.mode = mode
+        self.own_directory = own_directory
 
     def present(self, content: str) -> Optional[dict[str, str]]:
         """Make the file so; gives the difference, or None if it was so already."""
@@ -127,6 +131,9 @@ class ManagedFile:
             return None
         if not self.module.check_mode:
             os.unlink(self.path)
+            directory = os.path.dirname(self.path)
+            if self.own_directory and not os.listdir(directory):
+                os.rmdir(directory)
         return self._difference(before, "")
 
     def _difference(self, before: Optional[str], after: str) -> dict[str, str]:

@@ -91,11 +91,11 @@ class Nftables:
     def present(self, interface: str, destinations: Sequence[tuple[str, str]]) -> None:
         nft = self._nft()
         script = rules(interface, destinations)
-        self._keep(ManagedFile(self.module, RULES, 0o600).present(script))
+        self._keep(ManagedFile(self.module, RULES, 0o600, own_directory=True).present(script))
         units_changed = False
         for path, text in ((UNIT_FILE, _UNIT), (NFTABLES_DROP_IN, _NFTABLES_DROP_IN)):
             content = text.format(nft=nft, rules=RULES, table=TABLE)
-            difference = ManagedFile(self.module, path, 0o644).present(content)
+            difference = self._unit_file(path).present(content)
             self._keep(difference)
             units_changed = units_changed or difference is not None
         live, wanted = self._listing(), self._listing_of(script)
@@ -122,12 +122,12 @@ class Nftables:
             self._keep(self._unit_difference(enabled, active, "disabled", "inactive"))
             if not self.module.check_mode:
                 self._run("systemctl", "disable", "--now", UNIT)
-        units = [ManagedFile(self.module, path, 0o644).absent() for path in (UNIT_FILE, NFTABLES_DROP_IN)]
+        units = [self._unit_file(path).absent() for path in (UNIT_FILE, NFTABLES_DROP_IN)]
         for difference in units:
             self._keep(difference)
         if any(units) and not self.module.check_mode:
             self._run("systemctl", "daemon-reload")
-        self._keep(ManagedFile(self.module, RULES, 0o600).absent())
+        self._keep(ManagedFile(self.module, RULES, 0o600, own_directory=True).absent())
         if self.module.get_bin_path("nft", opt_dirs=self._directories) is None:
             return
         live = self._listing()
@@ -137,6 +137,9 @@ class Nftables:
             self._keep({"before_header": title, "after_header": title, "before": live, "after": ""})
             if not self.module.check_mode:
                 self._run(self._nft(), "delete", "table", *TABLE.split())
+
+    def _unit_file(self, path: str) -> ManagedFile:
+        return ManagedFile(self.module, path, 0o644, own_directory=path == NFTABLES_DROP_IN)
 
     def _unit_difference(self, enabled: bool, active: bool, *wanted: str) -> dict[str, str]:
         before = f"{'enabled' if enabled else 'disabled'}\n{'active' if active else 'inactive'}\n"

@@ -257,7 +257,8 @@ class Agent:
             self.module.fail_json(msg=f"'systemctl daemon-reload' failed: {err.strip()}")
 
     def _remove_file(self, part: str, path: str) -> None:
-        difference = ManagedFile(self.module, path, 0o644).absent()
+        own_directory = path == agent_files.CONFIG
+        difference = ManagedFile(self.module, path, 0o644, own_directory).absent()
         if difference is not None:
             self.parts.append(part)
             self.diff.append(difference)
