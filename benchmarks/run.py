@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "module_utils")]
 
-from benchmarks import records  # noqa: E402
+from benchmarks import fleet, records  # noqa: E402
 from benchmarks.subjects import Subject, running  # noqa: E402
 
 REFERENCE = "wireguard-go-2022"
@@ -112,6 +112,7 @@ def main() -> int:
         measured = streams(subjects, arguments.rounds, arguments.seconds)
         # At rest after the work: what an agent looks up when it starts is done, and what it keeps of traffic is seen.
         measured += at_rest(subjects, arguments.rest)
+    measured += fleet.site_again(arguments.rounds)
     records.save(measured)
     print(f"\n{records.table(records.load(), REFERENCE)}\n\nwritten to {records.PATH.relative_to(ROOT)}")
     return 0
