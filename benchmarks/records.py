@@ -11,6 +11,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 PATH = Path(__file__).resolve().parents[1] / "build" / "bench.json"
 
 Record = dict[str, Any]
@@ -40,12 +42,11 @@ def load() -> list[Record]:
 def table(records: list[Record], reference: str) -> str:
     """One line a record; the ratio is to the reference's value in the same work."""
     base = {each["work"]: each["value"] for each in records if each["subject"] == reference}
-    rows = [("work", "subject", "value", "unit", "ratio", "rounds")]
+    rows = []
     for each in records:
         of = base.get(each["work"])
-        ratio = f"{each['value'] / of:.2f}" if of else ""
         rounds = " ".join(f"{value:g}" for value in each["rounds"])
+        ratio = f"{each['value'] / of:.2f}" if of else ""
         rows.append((each["work"], each["subject"], f"{each['value']:g}", each["unit"], ratio, rounds))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], "", f"ratio: to {reference}"])
+    headers = ("work", "subject", "value", "unit", f"to {reference}", "rounds")
+    return tabulate(rows, headers=headers, disable_numparse=True)

@@ -58,7 +58,10 @@ class Sennit(Subject):
         self._first_packet()
 
     def processes(self) -> list[int]:
-        return [] if self.near.agent is None else [self.near.agent.pid, *self.near.workers()]
+        if self.near.agent is None:
+            return []
+        # Besides the datapath's workers, an agent has children for a moment now and then.
+        return [self.near.agent.pid, *(pid for pid in self.near.workers() if _name(pid).startswith("sennit-"))]
 
 
 class WireguardGo(Subject):
@@ -76,7 +79,7 @@ class WireguardGo(Subject):
 
     def processes(self) -> list[int]:
         pids = run("ip", "netns", "pids", self.near.namespace).split()
-        return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == "wireguard-go"]
+        return [int(pid) for pid in pids if _name(int(pid)) == "wireguard-go"]
 
 
 @contextlib.contextmanager
@@ -97,6 +100,14 @@ def running(directory: Path):  # type: ignore[no-untyped-def]
         for host in mesh.hosts:
             if host.agent is not None:
                 host.stop()
+
+
+def _name(pid: int) -> str:
+    """Of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _has_libraries(python: str) -> bool:

@@ -24,9 +24,11 @@ def pack(package: pathlib.Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression=zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path in sorted(package.rglob("*")):
-            if not path.is_file() or "__pycache__" in path.parts or path.suffix == ".pyc":
+            name = path.relative_to(package.parent)
+            # What tools leave in a working tree (.mypy_cache, __pycache__) is none of the package.
+            if not path.is_file() or path.suffix == ".pyc" or any(part.startswith(".") for part in name.parts):
                 continue
-            info = zipfile.ZipInfo(str(path.relative_to(package.parent)), date_time=EPOCH)
+            info = zipfile.ZipInfo(str(name), date_time=EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o100644 << 16
             archive.writestr(info, path.read_bytes())

@@ -109,7 +109,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     # The netmap's path and the socket tell who is where on the host: not for everyone to read.
-    file = ManagedFile(module, CONFIG, 0o600)
+    file = ManagedFile(module, CONFIG, 0o600, own_directory=True)
     if module.params["state"] == "absent":
         difference = file.absent()
         module.exit_json(changed=difference is not None, diff=difference or {})

@@ -46,7 +46,9 @@ class TrialAction(ActionBase):
         except AnsibleConnectionFailure as error:
             if not lasting:
                 raise
-            return self._lost(f"the connection was lost when {what} came into force on trial", lasting, error, task_vars)
+            return self._lost(
+                f"the connection was lost when {what} came into force on trial", lasting, error, task_vars
+            )
         if result.get("failed") and "msg" in result:
             result["msg"] = f"{task_vars['inventory_hostname']}: {result['msg']}"
         trial = result.pop("trial", None)

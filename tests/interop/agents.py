@@ -228,10 +228,6 @@ class Host:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
-    def reaches_again(self, other: Host) -> bool:
-        """Whether a new session comes about. Answers to its first packets may still go by the old one, and get lost."""
-        return any(self.cli("ping", other.name, "-c", "1", "-W", "2").returncode == 0 for _ in range(3))
-
     # --- the host
 
     def run(self, *command: str, check: bool = True) -> str:

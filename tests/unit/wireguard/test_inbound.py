@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,14 @@ from sennit.wireguard.constants import (
     RESPONSE_LENGTH,
 )
 from sennit.wireguard.errors import DropReason
-from sennit.wireguard.events import DataReceived, Dropped, HandshakeReceived, KeepaliveReceived
+from sennit.wireguard.events import (
+    DataReceived,
+    Dropped,
+    HandshakeReceived,
+    KeepaliveReceived,
+    SetEndpoint,
+    UseKeypair,
+)
 from sennit.wireguard.inbound import Inbound
 from sennit.wireguard.keypair import Keypair
 
@@ -83,6 +92,24 @@ def test_the_first_packet_on_a_keypair_is_urgent(inbound: Inbound) -> None:
     inbound.take_events()
     inbound.receive([sealed(INNER, 1)], SOURCE, NOW)
     assert not inbound.urgent
+
+
+def test_what_must_be_known_before_the_packets_are_answered(inbound: Inbound) -> None:
+    """A responder's keypair is confirmed by its first packet, an initiator's is in use already."""
+    assert inbound.take_commands() == []
+    inbound.receive([sealed(INNER, 0)], SOURCE, NOW)
+    assert inbound.take_commands() == [SetEndpoint(PEER, SOURCE), UseKeypair(PEER, KEYPAIR)]
+    inbound.receive([sealed(INNER, 1)], SOURCE, NOW)
+    assert inbound.take_commands() == []
+    overtaken = replace(KEYPAIR, local_index=10)
+    as_initiator = replace(KEYPAIR, local_index=8, initiator=True)
+    inbound.install_keypair(PEER, overtaken)
+    inbound.install_keypair(PEER, as_initiator)
+    inbound.receive([sealed(INNER, 0, overtaken)], SOURCE, NOW)
+    assert inbound.take_commands() == [SetEndpoint(PEER, SOURCE)]
+    elsewhere = ("198.51.100.2", 51820)
+    inbound.receive([sealed(INNER, 0, as_initiator)], elsewhere, NOW)
+    assert inbound.take_commands() == [SetEndpoint(PEER, elsewhere)]
 
 
 def test_a_keepalive_is_reported_and_not_passed_on(inbound: Inbound) -> None:

@@ -123,8 +123,31 @@ def test_an_initiator_confirms_its_keypair(outbound: Outbound) -> None:
     assert opened(datagram) == (0, b"")
     outbound.remove_keypair(PEER, keypair.local_index)
     outbound.send([packet()], NOW)
-    ((_, (datagram,)),) = outbound.use_keypair(PEER, keypair, NOW)
+    ((_, (datagram,)),) = outbound.use_keypair(PEER, replace(keypair, local_index=8, created_at=NOW), NOW)
     assert opened(datagram)[1][:25] == packet()
+
+
+def test_a_counter_is_never_used_twice(ready: Outbound) -> None:
+    """A keypair is taken up once: the command may come twice, by two ways, and later than that for a newer keypair."""
+
+    def counter() -> int:
+        ((_, (datagram,)),) = ready.send([packet()], NOW)
+        return int.from_bytes(datagram[8:16], "little")
+
+    first = counter()
+    assert ready.use_keypair(PEER, KEYPAIR, NOW) == []
+    assert counter() == first + 1
+    together = replace(KEYPAIR, local_index=8)
+    ready.use_keypair(PEER, together, NOW)
+    assert counter() == 0
+    ready.use_keypair(PEER, KEYPAIR, NOW)
+    assert counter() == 1
+    newer = replace(KEYPAIR, local_index=10, remote_index=11, created_at=NOW)
+    ready.use_keypair(PEER, newer, NOW)
+    assert counter() == 0
+    for keypair in (KEYPAIR, together, newer):
+        ready.use_keypair(PEER, keypair, NOW)
+    assert counter() == 1
 
 
 def test_the_oldest_staged_packets_give_way(outbound: Outbound) -> None:

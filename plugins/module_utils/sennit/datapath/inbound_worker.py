@@ -11,7 +11,7 @@ import time
 from typing import Any, NoReturn
 
 from ..wireguard.errors import DropReason
-from ..wireguard.events import InstallKeypair, RemoveKeypair, SetEndpoint
+from ..wireguard.events import InstallKeypair, RemoveKeypair
 from ..wireguard.inbound import Inbound
 from .channel import Channel
 from .coalesce import coalesce
@@ -58,13 +58,15 @@ class InboundWorker:
             if received is None:
                 break
             datagrams, source = received
+            # They may come on a keypair that was installed a moment ago.
+            self._obey()
             budget -= len(datagrams)
             packets += inbound.receive(datagrams, source, now)
         self._reporter.worked()
         # What the packets bring about, such as a new keypair or endpoint, must be known before they are answered.
-        if inbound.moved:
-            self._outbound.send([SetEndpoint(peer, endpoint) for peer, endpoint in inbound.moved.items()])
-            inbound.moved.clear()
+        commands = inbound.take_commands()
+        if commands:
+            self._outbound.send(commands)
         if inbound.urgent:
             self._reporter.report()
         write = self._tun.write

@@ -69,11 +69,16 @@ class OutboundWorker:
             budget -= len(packets)
             destination = _destination(packets[0])
             if destination != place:
-                self._send(outbound.send(together, now))
+                self._seal(together, now)
                 together, place = packets, destination
             else:
                 together += packets
-        self._send(outbound.send(together, now))
+        self._seal(together, now)
+
+    def _seal(self, packets: list[bytes], now: float) -> None:
+        # They may be answers to what the other worker received a moment ago, on a new keypair or from a new endpoint.
+        self._obey(self._inbound)
+        self._send(self._outbound.send(packets, now))
 
     def _send(self, batches: list[Batch]) -> None:
         for endpoint, datagrams in batches:

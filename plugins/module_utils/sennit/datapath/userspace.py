@@ -9,8 +9,8 @@
     control process (the agent's own)    handshakes, keypairs, timers; idle while data flows
 
 The control process tells the workers what to do and they report what happened, over one channel each. A third one leads
-from the inbound worker to the outbound one: new endpoints take the short way. TUN and UDP are shared by all, and the
-handshake messages are sent from here.
+from the inbound worker to the outbound one: new endpoints and confirmed keypairs take the short way. TUN and UDP are
+shared by all, and the handshake messages are sent from here.
 """
 
 from __future__ import annotations

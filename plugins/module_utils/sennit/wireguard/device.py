@@ -94,7 +94,10 @@ class Device:
     def receive(self, datagrams: Sequence[bytes], source: Endpoint, now: float, wall: float) -> Output:
         """Take datagrams of one source from the socket."""
         packets = self.inbound.receive(datagrams, source, now)
-        return self._settle([], packets, now, wall)
+        output = Output([], packets, [])
+        for command in self.inbound.take_commands():
+            self._carry_out(command, output, now)
+        return self._settle(output.datagrams, packets, now, wall)
 
     def advance(self, now: float, wall: float) -> Output:
         """Let the time be now: needed when next_deadline is over."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
-from typing import Optional
+from typing import Optional, Union
 
 from .aead import Aead, AuthenticationError, Buffer, new_aead
 from .allowed_ips import AllowedIPs
@@ -30,7 +30,16 @@ from .constants import (
     TYPE_TRANSPORT,
 )
 from .errors import DropReason
-from .events import DataReceived, Dropped, Endpoint, Event, HandshakeReceived, KeepaliveReceived
+from .events import (
+    DataReceived,
+    Dropped,
+    Endpoint,
+    Event,
+    HandshakeReceived,
+    KeepaliveReceived,
+    SetEndpoint,
+    UseKeypair,
+)
 from .keypair import Keypair
 from .replay import ReplayWindow
 
@@ -57,11 +66,14 @@ class _Session:
         "local_index",
         "packets",
         "peer",
+        "unconfirmed",
         "window",
     )
 
     def __init__(self, peer: bytes, keypair: Keypair) -> None:
         self.peer = peer
+        # A responder's keypair, until the first packet on it shows that the initiator has it, too (section 5.1).
+        self.unconfirmed = None if keypair.initiator else keypair
         self.aead: Aead = new_aead(keypair.receive_key)
         self.local_index = keypair.local_index
         self.expires_at = keypair.created_at + REJECT_AFTER_TIME
@@ -77,19 +89,18 @@ class Inbound:
     """Finds the keypair by index, opens the packet, and lets through what the peer may send.
 
     `urgent` is true while an event waits that must not be held back to be summed up with later ones.
-    `moved` has the endpoints that are new since it was last cleared, by peer. The events tell the same, but outbound
-    must know before it sends the next packet: an answer from the old place would make the peer believe that we moved.
     """
 
     def __init__(self) -> None:
         self.urgent = False
-        self.moved: dict[bytes, Endpoint] = {}
         self._allowed_ips = AllowedIPs()
         self._peers: dict[bytes, dict[int, _Session]] = {}
         self._sessions: dict[int, _Session] = {}
         self._source: tuple[bytes, Optional[bytes]] = (b"", None)  # the last inner source and its owner
         self._active: dict[int, _Session] = {}
         self._handshakes: list[HandshakeReceived] = []
+        self._moved: dict[bytes, Endpoint] = {}
+        self._confirmed: dict[bytes, Keypair] = {}
         self._dropped: dict[DropReason, int] = {}
 
     # --- configuration and commands
@@ -190,6 +201,20 @@ class Inbound:
         self.urgent = False
         return events
 
+    def take_commands(self) -> list[Union[SetEndpoint, UseKeypair]]:
+        """What outbound must know before it answers the packets that were received since the last call.
+
+        The control half is told by the events and says the same, later: too late for an answer that a packet brings
+        about at once, which would go to the old place, or on a keypair that a restarted peer no longer has.
+        """
+        commands: list[Union[SetEndpoint, UseKeypair]] = [
+            SetEndpoint(peer, endpoint) for peer, endpoint in self._moved.items()
+        ]
+        commands += [UseKeypair(peer, keypair) for peer, keypair in self._confirmed.items()]
+        self._moved.clear()
+        self._confirmed.clear()
+        return commands
+
     def _usable_session(self, index: int, now: float) -> Optional[_Session]:
         session = self._sessions.get(index)
         if session is None:
@@ -205,8 +230,13 @@ class Inbound:
         session.at = now
         if session.endpoint != source:
             # Before the first packet it is none, so that one is urgent, too: the control half waits for it.
-            session.endpoint = self.moved[session.peer] = source
+            session.endpoint = self._moved[session.peer] = source
             self.urgent = True
+        if session.unconfirmed is not None:
+            # Only the newest is taken up: one that another handshake has overtaken serves for receiving alone.
+            if next(reversed(self._peers[session.peer])) == session.local_index:
+                self._confirmed[session.peer] = session.unconfirmed
+            session.unconfirmed = None
 
     def _inner(self, packet: bytes, peer: bytes) -> Optional[bytes]:
         """The IP packet without padding, or None if it is malformed or the peer may not send from its source."""

@@ -52,12 +52,15 @@ class _Session:
 
 
 class _Peer:
-    __slots__ = ("endpoint", "public_key", "session", "staged")
+    __slots__ = ("endpoint", "newest", "public_key", "session", "staged", "used")
 
     def __init__(self, public_key: bytes) -> None:
         self.public_key = public_key
         self.endpoint: Optional[Endpoint] = None
         self.session: Optional[_Session] = None
+        # When the newest keypair was made that was ever used, and the index of each that was made then.
+        self.newest = float("-inf")
+        self.used: set[int] = set()
         self.staged: deque[bytes] = deque()
 
 
@@ -117,10 +120,18 @@ class Outbound:
         """Send with this keypair from now on; return what was staged, sealed.
 
         An initiator with nothing staged sends an empty packet: the responder waits for a first one (section 5.1).
+        A keypair that was in use already, or that is older than one that was, is not taken up again: its counter would
+        begin anew, and a counter is never used twice.
         """
         peer = self._peers.get(public_key)
-        if peer is None:
+        if peer is None or keypair.created_at < peer.newest:
             return []
+        if keypair.created_at > peer.newest:
+            peer.newest = keypair.created_at
+            peer.used.clear()
+        if keypair.local_index in peer.used:
+            return []
+        peer.used.add(keypair.local_index)
         peer.session = _Session(keypair)
         return self.send_keepalive(public_key, now) if keypair.initiator else self._flush(peer, now)
 

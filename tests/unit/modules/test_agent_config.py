@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""sennit.mesh.agent_config: agent.json."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+KEY = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+MODULE = "ansible_collections.sennit.mesh.plugins.modules.agent_config"
+
+
+@pytest.fixture
+def config(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    path = tmp_path / "etc" / "agent.json"
+    monkeypatch.setattr(importlib.import_module(MODULE), "CONFIG", str(path))
+    return path
+
+
+def test_the_agent_can_load_what_is_written(config: pathlib.Path, twice: Any) -> None:
+    done = twice(importlib.import_module(MODULE), network="demo", signing_key=KEY, mtu=1380)
+    written = json.loads(config.read_text())
+    assert (written["network"], written["mtu"], written["listen_port"]) == ("demo", 1380, 51820)
+    assert done["config"] == written
+    assert config.stat().st_mode & 0o777 == 0o600
+
+
+def test_check_mode_writes_nothing(config: pathlib.Path, run: Any) -> None:
+    assert run(importlib.import_module(MODULE), check=True, network="demo", signing_key=KEY)["changed"]
+    assert not config.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("network", "No Name"), ("signing_key", "short"), ("mtu", 90), ("table", 254)]
+)
+def test_a_value_that_the_agent_would_refuse_is_refused_here(
+    config: pathlib.Path, run: Any, option: str, value: Any
+) -> None:
+    failed = run(importlib.import_module(MODULE), **{"network": "demo", "signing_key": KEY, option: value})
+    assert failed["failed"]
+    assert option in failed["msg"]
+    assert json.dumps(value) in failed["msg"]
+    assert not config.exists()
+
+
+def test_absent(config: pathlib.Path, run: Any, twice: Any) -> None:
+    run(importlib.import_module(MODULE), network="demo", signing_key=KEY)
+    assert twice(importlib.import_module(MODULE), state="absent")["changed"]
+    assert not config.exists()

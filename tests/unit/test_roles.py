@@ -1,0 +1,31 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a role takes is said twice, in its defaults and in its argument specification; both must say the same."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import yaml
+
+ROLES = sorted((pathlib.Path(__file__).parents[2] / "roles").iterdir())
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_defaults_and_argument_specification_agree(role: pathlib.Path) -> None:
+    defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text())
+    options = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    assert set(defaults) == set(options)
+    assert {name: option["default"] for name, option in options.items() if "default" in option} == {
+        name: value for name, value in defaults.items() if "default" in options[name]
+    }
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_variable_has_the_prefix_and_a_description(role: pathlib.Path) -> None:
+    options = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    for name, option in options.items():
+        assert name.startswith("sennit_")
+        assert option["description"]
