@@ -109,9 +109,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     # The netmap's path and the socket tell who is where on the host: not for everyone to read.
-    file = ManagedFile(module, CONFIG, 0o600, own_directory=True)
+    file = ManagedFile(module, CONFIG, 0o600)
     if module.params["state"] == "absent":
-        difference = file.absent()
+        difference = file.absent(directory=True)
         module.exit_json(changed=difference is not None, diff=difference or {})
     try:
         config = dataclasses.asdict(Config.from_mapping({key: module.params[key] for key in KEYS}, CONFIG))
