@@ -39,7 +39,9 @@ def firewalld(monkeypatch: pytest.MonkeyPatch) -> FirewalldDouble:
         monkeypatch.setattr(module(name), "firewalld_state", lambda module: "running")
     monkeypatch.setattr(module("firewall"), "gateway_interfaces", lambda module: {"eth0", "eth1", "sennit0"})
     monkeypatch.setattr(module("gateway"), "routes", lambda module: ROUTES)
-    # Nothing of nftables on this host.
+    monkeypatch.setattr(module("gateway"), "on_link_interfaces", lambda module, exclude: [])
+    # The table of nftables is another matter.
+    monkeypatch.setattr(module("gateway").Nftables, "present", lambda self, script: None)
     monkeypatch.setattr(module("gateway").Nftables, "absent", lambda self: None)
     return double
 

@@ -39,9 +39,9 @@ class Host:
 def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     module = importlib.import_module("ansible_collections.sennit.mesh.plugins.modules.forwarding")
     host = Host(tmp_path, module)
-    monkeypatch.setattr(module, "PROC", str(tmp_path / "proc") + "/")
+    monkeypatch.setattr(module.sysctl, "PROC", str(tmp_path / "proc") + "/")
     monkeypatch.setattr(module, "PATH", str(tmp_path / "sysctl.d" / "60-sennit.conf"))
-    monkeypatch.setattr(module, "DIRECTORIES", [str(tmp_path / "sysctl.d")])
+    monkeypatch.setattr(module.sysctl, "DIRECTORIES", [str(tmp_path / "sysctl.d")])
     monkeypatch.setattr(module, "ip_json", lambda module, *arguments: host.routes)
     return host
 
@@ -50,7 +50,7 @@ def test_now_and_at_every_boot(host: Host, twice: Any) -> None:
     done = twice(host.module)
     assert host.get("net.ipv4.ip_forward") == host.get("net.ipv6.conf.all.forwarding") == "1"
     assert done["sysctls"] == {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
-    assert host.module.parse(host.file) == done["sysctls"]
+    assert host.module.sysctl.parse(host.file) == done["sysctls"]
 
 
 def test_check_mode_changes_nothing(host: Host, run: Any) -> None:
@@ -81,14 +81,14 @@ def test_an_uplink_stays_when_its_router_is_silent(host: Host, run: Any) -> None
 def test_a_parameter_that_the_kernel_refuses_takes_the_others_back(
     host: Host, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = host.module.Forwarding._write
+    write = host.module.sysctl.SysctlFile._write
 
     def refuse(self: Any, key: str, value: str) -> None:
         if "ipv6" in key:
             raise OSError(30, "Read-only file system")
         write(self, key, value)
 
-    monkeypatch.setattr(host.module.Forwarding, "_write", refuse)
+    monkeypatch.setattr(host.module.sysctl.SysctlFile, "_write", refuse)
     failed = run(host.module)
     assert "net.ipv6.conf.all.forwarding = 1: Read-only file system" in failed["msg"]
     assert host.get("net.ipv4.ip_forward") == "0"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import ipaddress
+import os
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -126,31 +128,21 @@ def test_the_policies_that_are_no_longer_wanted_go(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(gateway, "firewalld_state", lambda module: "running")
     monkeypatch.setattr(gateway, "routes", lambda module: [(network("192.168.50.0/24"), {"dev": "lan0"})])
     monkeypatch.setattr(gateway, "on_link_interfaces", lambda module, exclude: [])
-    monkeypatch.setattr(gateway, "Nftables", Unneeded)
+    scripts: list[str] = []
+    monkeypatch.setattr(gateway.Nftables, "present", lambda self, script: scripts.append(script))
+    monkeypatch.setattr(gateway.Nftables, "absent", lambda self: None)
     options = {"sources": ["100.64.0.0/10"], "destinations": ["192.168.50.0/24"]}
 
     done = run(gateway, **options, masquerade=False, from_lan=True, exit_node=True)
     assert set(double.running["policy"]) == set(policies.NAMES)
     assert done["destinations"] == [{"prefix": "192.168.50.0/24", "interface": "lan0"}]
     assert not run(gateway, **options, masquerade=False, from_lan=True, exit_node=True)["changed"]
+    assert set(scripts) == {nftables.clamp_rules("sennit0")}
 
     run(gateway, **options, masquerade=False)
     assert set(double.running["policy"]) == {policies.WITHIN, policies.TO_LAN}
     run(gateway, state="absent")
     assert double.running["policy"] == double.permanent["policy"] == {}
-
-
-class Unneeded:
-    """No nft on the machine that the tests run on."""
-
-    def __init__(self, module: Any) -> None:
-        self.differences: list[dict[str, str]] = []
-
-    def present(self, script: str) -> None:
-        assert "clamp" in script
-
-    def absent(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -206,3 +198,13 @@ def test_with_firewalld_the_table_only_clamps() -> None:
     script = nftables.clamp_rules("sennit0")
     assert re.findall(r"chain (\w+)", script) == ["clamp"]
     assert len(chain(script, "clamp")) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+@pytest.mark.parametrize("times", [1, 2], ids=["first", "again"])
+def test_nft_takes_the_table_also_over_an_older_one(times: int) -> None:
+    script = nftables.gateway_rules(carries(from_lan=True, exit_node=True, not_the_internet=carried.PRIVATE))
+    command = " && ".join(["nft -f - <<'RULES'\n" + script + "RULES\ntrue"] * times) + " && nft -s list ruleset"
+    done = subprocess.run(["unshare", "--net", "sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.count("masquerade") == 3
+    assert len(re.findall(r"^table", done.stdout, re.MULTILINE)) == 1
