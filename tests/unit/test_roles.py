@@ -24,7 +24,8 @@ def options_of(role: pathlib.Path) -> dict[str, dict[str, Any]]:
 def test_defaults_and_argument_specification_agree(role: pathlib.Path) -> None:
     defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text())
     options = options_of(role)
-    assert set(defaults) == set(options)
+    # What is required may do without a default.
+    assert set(defaults) | {name for name, option in options.items() if option.get("required")} == set(options)
     assert {name: option["default"] for name, option in options.items() if "default" in option} == {
         name: value for name, value in defaults.items() if "default" in options[name]
     }

@@ -37,12 +37,15 @@ def archive(**files: str) -> str:
 def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A host without an agent and without systemd: its root."""
     files = load("module_utils._agent_files")
-    for name in ("LIBRARY", "PACKAGE", "LAUNCHER_FILE", "UNIT_FILE", "CONFIG", "STATE_DIRECTORY", "PRIVATE_KEY"):
-        monkeypatch.setattr(files, name, str(tmp_path) + getattr(files, name))
+    for name, value in vars(files).items():
+        if isinstance(value, str) and value.startswith(("/etc", "/run", "/usr/lib", "/usr/local", "/var")):
+            monkeypatch.setattr(files, name, str(tmp_path) + value)
     monkeypatch.setattr(load("modules.agent"), "RELEASES", files.LIBRARY + "/releases")
-    monkeypatch.setattr(load("modules.agent").Agent, "_systemd_reload", lambda self: None)
+    monkeypatch.setattr(load("modules.agent").Agent, "_systemctl", lambda self, *arguments: None)
+    monkeypatch.setattr(load("modules.agent").Agent, "_remove_from_kernel", lambda self, table: None)
     monkeypatch.setattr(files, "agent_status", lambda: None)
     monkeypatch.setattr(files, "unit_properties", lambda module, unit, names: {})
+    monkeypatch.setattr(load("modules.agent"), "unit_properties", lambda module, unit, names: {})
 
     def ensure_key(module: Any) -> str:
         pathlib.Path(files.PRIVATE_KEY).write_text("private\n")
@@ -130,13 +133,22 @@ def test_absent_keeps_the_key_unless_told(host: pathlib.Path, run: Any, twice: A
     assert not [path for path in host.rglob("*") if path.is_file()]
 
 
-def test_an_agent_that_runs_is_not_taken_away(host: pathlib.Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_runs_is_stopped_first(host: pathlib.Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load("modules.agent")
     run(module, archive=archive())
     files = load("module_utils._agent_files")
-    monkeypatch.setattr(files, "unit_properties", lambda module, unit, names: {"ActiveState": "active"})
-    assert "running" in run(module, state="absent")["msg"]
-    assert (host / "usr/local/bin/sennit").exists()
+    state = {"ActiveState": "active", "UnitFileState": "enabled"}
+    monkeypatch.setattr(files, "unit_properties", lambda module, unit, names: state)
+    called: list[tuple[str, ...]] = []
+
+    def systemctl(_self: Any, *arguments: str) -> None:
+        assert arguments[0] == "daemon-reload" or (host / "usr/local/bin/sennit").exists()
+        called.append(arguments)
+
+    monkeypatch.setattr(module.Agent, "_systemctl", systemctl)
+    run(module, state="absent")
+    assert called[:2] == [("disable", "sennit.service"), ("stop", "sennit.service")]
+    assert not (host / "usr/local/bin/sennit").exists()
 
 
 def test_a_service_older_than_its_code_is_outdated(
