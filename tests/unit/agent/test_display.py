@@ -129,3 +129,23 @@ def test_age(seconds, text):
 )
 def test_size(count, text):
     assert size(count) == text
+
+
+def test_what_the_host_decided_is_shown(status):
+    assert not any(word in overview(status, 1000.0) for word in ("exit node", "preferences", "TRIAL", "unapproved"))
+    status["preferences"] = {"accept_routes": False, "exit_node": "beta", "exit_node_allow_lan_access": True}
+    status["exit_node"] = {"name": "beta", "state": "down"}
+    status["unapproved_routes"] = ["10.0.0.0/8"]
+    status["peers"][0].update(exit_node=True, unapproved_routes=["10.1.0.0/16"])
+    status["trial"] = {"id": "42", "what": "netmap", "state": "running", "remaining": 9.6}
+    text = overview(status, 1000.0)
+    for words in (
+        "beta (down)",
+        "accept_routes off, exit_node_allow_lan_access on",
+        "10.0.0.0/8",
+        "10.1.0.0/16 (unapproved)",
+        "the netmap, for 10 s more (42)",
+    ):
+        assert words in text
+    status["trial"] = {"id": "42", "what": "netmap", "state": "expired", "message": "version 2: not confirmed"}
+    assert "version 2: not confirmed" in overview(status, 1000.0)

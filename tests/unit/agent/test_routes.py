@@ -1,7 +1,9 @@
 """The difference between what is wanted of the host and what is there."""
 
+import dataclasses
 import ipaddress
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +60,39 @@ def test_a_peer_is_routed_even_when_its_address_lies_in_an_on_link_prefix():
 
 def test_a_family_without_routes_gets_no_rule():
     assert difference(Wanted(peer_addresses=("100.64.0.2/32",)), Present()).add_rules == (4,)
+
+
+EXIT = Wanted(peer_addresses=("100.64.0.2/32",), exit_node=True, exit_routes=("0.0.0.0/0", "::/0"))
+LINKS = ("169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "fe80::/10", "ff00::/8")
+
+
+@pytest.mark.parametrize(("lan_access", "more"), [(False, ()), (True, ("192.168.10.0/24", "2001:db8::/64"))])
+def test_all_but_what_stays_on_the_host_and_its_links_goes_by_an_exit_node(lan_access, more):
+    host = Present(lan=("192.168.10.0/24", "2001:db8::/64", "fe80::/64"), internal=("172.17.0.0/16",))
+    todo = difference(dataclasses.replace(EXIT, lan_access=lan_access), host)
+    assert {*todo.add_throws} == {*LINKS, "172.17.0.0/16", *more}
+    assert todo.add_routes == ("0.0.0.0/0", "100.64.0.2/32", "::/0")
+    assert todo.add_rules == (4, 6)
+
+
+def test_what_is_for_an_exit_node_goes_with_it():
+    there = Present(routes=frozenset({"0.0.0.0/0", "::/0"}), throws=frozenset(LINKS), rules=frozenset({4, 6}))
+    todo = difference(Wanted(peer_addresses=("100.64.0.2/32",)), there)
+    assert (todo.remove_routes, todo.remove_throws, todo.remove_rules) == (("0.0.0.0/0", "::/0"), LINKS, (6,))
+
+
+def test_what_another_tunnel_has_stays_there():
+    wanted = Wanted(peer_addresses=("100.64.0.2/32",), subnet_routes=("10.0.0.0/8", "10.9.0.0/16", "10.7.7.0/24"))
+    todo = difference(wanted, Present(tunnelled=("10.9.0.0/16", "10.8.0.0/16", "10.7.0.0/16", "192.0.2.0/24")))
+    assert todo.elsewhere == ("10.9.0.0/16",)
+    assert todo.add_routes == ("10.0.0.0/8", "10.7.7.0/24", "100.64.0.2/32")
+    assert todo.add_throws == ("10.7.0.0/16", "10.8.0.0/16", "10.9.0.0/16")
+
+
+def test_a_peer_with_the_address_of_the_hosts_gateway_is_left_out():
+    todo = difference(WANTED, Present(gateways=("100.64.0.2", "fe80::1")))
+    assert todo.on_link == ("100.64.0.2/32",)
+    assert todo.add_routes == ("192.168.10.0/24", "fd00::2/128")
 
 
 def test_overlap_is_within_a_family_and_in_both_directions():

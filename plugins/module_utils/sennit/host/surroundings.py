@@ -146,7 +146,7 @@ class Surroundings:
         routed = {
             route.prefix
             for route in self.routes
-            if route.table == _MAIN and route.length and not route.gateways and links & {*route.links}
+            if route.table == _MAIN and route.length > _HALF and not route.gateways and links & {*route.links}
         }
         return tuple(sorted(addressed | routed))
 
