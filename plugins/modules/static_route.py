@@ -317,7 +317,9 @@ class StaticRoute:
             if difference is not None or any(route in goal[place] for route, _interface in missing):
                 untold.append(store)
         if not self.module.check_mode:
-            if any([store.tell() for store in untold]):
+            # Every one is told, whatever the others do with it.
+            reread = [store.tell() for store in untold]
+            if any(reread):
                 self._await_routes({route for route, _interface in missing})
             self._converge_kernel(missing, stale)
 

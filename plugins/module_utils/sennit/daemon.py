@@ -147,7 +147,7 @@ class Daemon:
 
     async def _settle(self) -> None:
         """Look at the host, change what is to be changed, and again when what was found changes what is wanted."""
-        for _ in range(2):
+        for _look in range(2):
             routing = self._routing()
             self._configure_datapath()
             peer = routing.exit_peer if routing else None
