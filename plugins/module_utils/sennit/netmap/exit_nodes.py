@@ -16,6 +16,7 @@ from .members import Member
 from .model import KIND_NODE
 
 EXIT_NODE = "sennit_exit_node"
+NONE = "none"
 
 
 def refuse_exit_nodes(members: Sequence[Member], approvals: Approvals, findings: Findings) -> None:
@@ -26,7 +27,7 @@ def refuse_exit_nodes(members: Sequence[Member], approvals: Approvals, findings:
             continue
         with findings.collecting():
             wanted = read_text(member.host, EXIT_NODE)
-            reason = None if wanted is None else _unfit(member, wanted, by_name, approvals)
+            reason = None if wanted in (None, NONE) else _unfit(member, wanted, by_name, approvals)
             if reason is not None:
                 findings.refuse(member.name, EXIT_NODE, wanted, reason)
 
