@@ -175,6 +175,8 @@ def test_views_tell_what_is_approved_and_what_is_not():
 
 def test_a_node_may_state_an_exit_node_that_is_one():
     compiled(node("beta", sennit_exit_node="out"), exit_node("out"), exit_node("two", sennit_exit_node="out"))
+    # To state that there is none fits every member, so it can be said of all at once.
+    compiled(node("beta", sennit_exit_node="none"), static("phone", sennit_exit_node="none"))
     # Not a word about a host that this run leaves out, and its exit node with it.
     compiled(silent("beta", in_play=False, sennit_exit_node="out"), exit_node("out"))
 

@@ -11,12 +11,9 @@ from typing import Optional
 
 from .approvals import VARIABLE as APPROVED_ROUTES
 from .approvals import Approvals
-from .inventory import GROUP_EXIT_NODES, Findings, read_text
+from .inventory import EXIT_NODE, GROUP_EXIT_NODES, NO_EXIT_NODE, Findings, read_text
 from .members import Member
 from .model import KIND_NODE
-
-EXIT_NODE = "sennit_exit_node"
-NONE = "none"
 
 
 def refuse_exit_nodes(members: Sequence[Member], approvals: Approvals, findings: Findings) -> None:
@@ -27,7 +24,7 @@ def refuse_exit_nodes(members: Sequence[Member], approvals: Approvals, findings:
             continue
         with findings.collecting():
             wanted = read_text(member.host, EXIT_NODE)
-            reason = None if wanted in (None, NONE) else _unfit(member, wanted, by_name, approvals)
+            reason = None if wanted in (None, NO_EXIT_NODE) else _unfit(member, wanted, by_name, approvals)
             if reason is not None:
                 findings.refuse(member.name, EXIT_NODE, wanted, reason)
 

@@ -22,6 +22,10 @@ GROUP_EXIT_NODES = "sennit_exit_nodes"
 GROUP_STATIC_PEERS = "sennit_static_peers"
 GROUP_LAN_DEVICES = "sennit_lan_devices"
 
+EXIT_NODE = "sennit_exit_node"
+# Its value that states that there is none, where an empty one states nothing.
+NO_EXIT_NODE = "none"
+
 # The groups whose hosts run the agent.
 NODE_GROUPS = (GROUP_NODES, GROUP_SUBNET_ROUTERS, GROUP_EXIT_NODES)
 

@@ -12,11 +12,13 @@ from typing import Callable, Optional, TypeVar, Union
 
 from .endpoint import join_endpoint, literal_address, split_endpoint
 from .inventory import (
+    EXIT_NODE,
     GROUP,
     GROUP_EXIT_NODES,
     GROUP_LAN_DEVICES,
     GROUP_STATIC_PEERS,
     GROUP_SUBNET_ROUTERS,
+    NO_EXIT_NODE,
     NODE_GROUPS,
     Findings,
     Host,
@@ -112,15 +114,16 @@ def _kind(host: Host, findings: Findings) -> Optional[str]:
         kind, unfit = KIND_NODE, ["sennit_public_key", "sennit_allowed_ips"]
         reason = "is for static peers; a node makes its key itself and states sennit_advertise_routes"
     elif GROUP_STATIC_PEERS in host.groups:
-        kind, unfit = KIND_STATIC, ["sennit_advertise_routes", "sennit_exit_node"]
+        kind, unfit = KIND_STATIC, ["sennit_advertise_routes", EXIT_NODE]
         reason = "is for nodes; a static peer states its prefixes in sennit_allowed_ips"
     else:
         of = f"none of {', '.join((*NODE_GROUPS, GROUP_STATIC_PEERS, GROUP_LAN_DEVICES))}"
         findings.refuse(host.name, "group", GROUP, f"is not enough: the host is in {of}")
         return None
     for variable in unfit:
-        if is_set(host.variables.get(variable)):
-            findings.refuse(host.name, variable, host.variables[variable], reason)
+        value = host.variables.get(variable)
+        if is_set(value) and (variable, value) != (EXIT_NODE, NO_EXIT_NODE):
+            findings.refuse(host.name, variable, value, reason)
     return kind
 
 
