@@ -10,7 +10,7 @@ import ipaddress
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 if TYPE_CHECKING:
@@ -156,8 +156,3 @@ class ManagedFile:
             file.write(content)
         self.module.atomic_move(temporary, self.path)
         self.module.set_mode_if_different(self.path, self.mode, False)
-
-
-def unset_if_empty(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters without those that were not given; an empty string, as surveys send it, counts as not given."""
-    return {name: value for name, value in parameters.items() if value is not None and value != ""}

@@ -153,7 +153,7 @@ def test_up_again_changes_nothing(topology: Path) -> None:
 @pytest.mark.parametrize("how", ["by the lab", "by the host"])
 def test_a_reboot_keeps_what_is_on_disk_and_nothing_else(how: str) -> None:
     before = inside("wall", "cat /proc/sys/kernel/random/boot_id")
-    inside("wall", "echo kept >/root/kept; ip route add 10.9.9.0/24 dev lo; sysctl -q -w net.ipv4.ip_forward=1")
+    inside("wall", "echo kept >/srv/kept; ip route add 10.9.9.0/24 dev lo; sysctl -q -w net.ipv4.ip_forward=1")
     if how == "by the lab":
         assert lab("reboot", "wall").returncode == 0
     else:
@@ -162,7 +162,7 @@ def test_a_reboot_keeps_what_is_on_disk_and_nothing_else(how: str) -> None:
         while not _is_ready("wall") or before in _boot_id():
             assert time.monotonic() < deadline
     assert inside("wall", "cat /proc/sys/kernel/random/boot_id") != before
-    assert inside("wall", "cat /root/kept") == "kept"
+    assert inside("wall", "cat /srv/kept") == "kept"
     assert inside("wall", "ip route show 10.9.9.0/24") == ""
     assert inside("wall", "cat /proc/sys/net/ipv4/ip_forward") == "0"
     assert "ttl=62" in inside("plain", "ping -n -c 1 -W 5 198.51.100.10")
@@ -177,7 +177,7 @@ def _boot_id() -> str:
 
 
 def test_a_lab_with_a_dead_host_is_started_again(topology: Path) -> None:
-    assert lab("exec", "plain", "--", "touch", "/root/old").returncode == 0
+    assert lab("exec", "plain", "--", "touch", "/srv/old").returncode == 0
     os.kill(supervisors()[0], signal.SIGKILL)
     done = lab("up", str(topology))
     assert done.returncode == 0, done.stderr
