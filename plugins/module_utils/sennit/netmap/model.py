@@ -11,9 +11,12 @@ Format 1, as JSON (the signature is around it, see signing.py)::
      "allocations": {"alpha": ["100.64.0.1", "fd..::1"]},
      "nodes": [{"name": "alpha", "kind": "node", "public_key": "<base64>", "addresses": ["100.64.0.1", "fd..::1"],
                 "endpoint": "192.0.2.1:51820", "routes": ["192.168.10.0/24"], "persistent_keepalive": 0,
-                "unapproved_routes": ["10.0.0.0/8"], "exit_node": "approved"}]}
+                "unapproved_routes": ["10.0.0.0/8"], "exit_node": "approved"}],
+     "dns": {"nameservers": ["192.0.2.53"], "override": true, "split": {"company.test": ["192.168.10.53"]},
+             "search": ["company.test"], "records": [{"name": "git.demo.internal", "type": "CNAME", "value": "..."}]}}
 
-`unapproved_routes` is left out when empty, `exit_node` when the node does not offer to be one.
+`unapproved_routes` is left out when empty, `exit_node` when the node does not offer to be one, `dns` when it says
+nothing.
 A reader ignores keys that it does not know, so that a newer control node can say more; what an older agent must not
 ignore gets a new format number, which it refuses.
 """
@@ -29,6 +32,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Optional
 
+from .dns import MAX_NAMESERVERS, DnsSettings, Record, check_domain_suffix, check_nameserver, check_record
 from .endpoint import check_dns_name, split_endpoint
 
 FORMAT = 1
@@ -101,6 +105,7 @@ class Netmap:
     version: int
     nodes: tuple[Node, ...]
     allocations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dns: DnsSettings = field(default_factory=DnsSettings)
 
     @classmethod
     def parse(cls, payload: bytes) -> Netmap:
@@ -123,13 +128,15 @@ class Netmap:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same content always gives the same bytes."""
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "version": self.version,
             "network": {"name": self.network.name, "domain": self.network.domain, "pools": list(self.network.pools)},
             "allocations": {name: list(addresses) for name, addresses in self.allocations.items()},
             "nodes": [_node_document(node) for node in self.nodes],
         }
+        if self.dns != DnsSettings():
+            document["dns"] = _dns_document(self.dns)
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
@@ -149,6 +156,16 @@ def _node_document(node: Node) -> dict[str, Any]:
     if node.exit_node is not None:
         document["exit_node"] = node.exit_node
     return document
+
+
+def _dns_document(dns: DnsSettings) -> dict[str, Any]:
+    return {
+        "nameservers": list(dns.nameservers),
+        "override": dns.override,
+        "split": {suffix: list(nameservers) for suffix, nameservers in dns.split.items()},
+        "search": list(dns.search),
+        "records": [{"name": record.name, "type": record.type, "value": record.value} for record in dns.records],
+    }
 
 
 def encode_key(key: bytes) -> str:
@@ -266,6 +283,7 @@ def _netmap(value: Any) -> Netmap:
             _name(name): tuple(_address(address, f"allocations of {name}:") for address in _list(addresses, name))
             for name, addresses in _object(document.get("allocations"), "allocations").items()
         },
+        dns=_dns(document.get("dns", {})),
     )
 
 
@@ -322,6 +340,56 @@ def _node(value: Any, pools: Sequence[Any]) -> Node:
         ),
         exit_node=exit_node,
     )
+
+
+def _dns(value: Any) -> DnsSettings:
+    document = _object(value, "dns")
+    override = document.get("override", False)
+    if not isinstance(override, bool):
+        _refuse("dns.override", "is neither true nor false")
+    return DnsSettings(
+        nameservers=_nameservers(document.get("nameservers", []), "dns.nameservers"),
+        override=override,
+        split={
+            _suffix(suffix, "dns.split:"): _nameservers(nameservers, f"dns.split.{suffix:.60}", least=1)
+            for suffix, nameservers in _object(document.get("split", {}), "dns.split").items()
+        },
+        search=tuple(_suffix(suffix, "dns.search:") for suffix in _list(document.get("search", []), "dns.search")),
+        records=tuple(_record(entry) for entry in _list(document.get("records", []), "dns.records")),
+    )
+
+
+def _nameservers(value: Any, what: str, least: int = 0) -> tuple[str, ...]:
+    nameservers = tuple(_address(address, f"{what}:") for address in _list(value, what))
+    if not least <= len(nameservers) <= MAX_NAMESERVERS:
+        _refuse(what, f"are {len(nameservers)} nameservers, not {least} to {MAX_NAMESERVERS}")
+    try:
+        for address in nameservers:
+            check_nameserver(address)
+    except ValueError as error:
+        _refuse(what, error)
+    return nameservers
+
+
+def _suffix(value: Any, what: str) -> str:
+    text = _text(value, f"{what} a domain")
+    try:
+        canonical = check_domain_suffix(text)
+    except ValueError as error:
+        _refuse(f"{what} {text[:60]!r}", error)
+    if canonical != text:
+        _refuse(f"{what} {text[:60]!r}", "is not in lower case or ends in a dot")
+    return text
+
+
+def _record(value: Any) -> Record:
+    document = _object(value, "a DNS record")
+    record = Record(*(_text(document.get(key), f"a DNS record's {key}") for key in ("name", "type", "value")))
+    try:
+        check_record(record)
+    except ValueError as error:
+        _refuse(f"DNS record {record.name[:60]!r}", error)
+    return record
 
 
 def _address(value: Any, what: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from .model import EXIT_NODE_APPROVED, NO_SUCH_NODE, Netmap, NetmapError, Network
+from .names import DnsView, derive_names
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class PeerView:
 
 @dataclass(frozen=True)
 class View:
-    """One node's part of the network: what it is called, its own addresses and routes, and its peers by name.
+    """One node's part of the network: what it is called, its own addresses and routes, its peers by name, all names.
 
     exit_node: what the network makes of this node's own offer, EXIT_NODE_APPROVED or EXIT_NODE_OFFERED; None if there
     is no offer.
@@ -45,6 +46,7 @@ class View:
     routes: tuple[str, ...]
     network: Network
     peers: tuple[PeerView, ...]
+    dns: DnsView
     unapproved_routes: tuple[str, ...] = ()
     exit_node: Optional[str] = None
 
@@ -80,6 +82,7 @@ def derive(netmap: Netmap, public_key: bytes) -> View:
         routes=own.routes,
         network=netmap.network,
         peers=peers,
+        dns=derive_names(netmap),
         unapproved_routes=own.unapproved_routes,
         exit_node=own.exit_node,
     )
