@@ -61,6 +61,15 @@ options:
     description: The priority of the agent's first routing rule.
     type: int
     default: 5200
+  datapath:
+    description:
+      - Where the packets of the mesh are encrypted. V(kernel) is the kernel's own WireGuard, V(userspace) the agent's,
+        which works on every kernel. V(auto) takes the kernel's where there is one.
+      - A change takes effect when the agent is restarted. The host keeps its addresses.
+    type: str
+    choices: [auto, kernel, userspace]
+    default: auto
+    version_added: 0.2.0
 seealso:
   - module: sennit.mesh.agent
 """
@@ -70,6 +79,12 @@ EXAMPLES = r"""
   sennit.mesh.agent_config:
     network: demo
     signing_key: 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+
+- name: Configure the agent of a host whose kernel must have WireGuard
+  sennit.mesh.agent_config:
+    network: demo
+    signing_key: 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+    datapath: kernel
 """
 
 RETURN = r"""
@@ -88,7 +103,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils._agent_files import CO
 from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config, ConfigError
 
-KEYS = ("network", "signing_key", "interface", "listen_port", "mtu", "fwmark", "table", "rule_priority")
+KEYS = ("network", "signing_key", "interface", "listen_port", "mtu", "fwmark", "table", "rule_priority", "datapath")
 
 
 def main() -> None:
@@ -104,6 +119,7 @@ def main() -> None:
             "fwmark": {"type": "int", "default": 21472},
             "table": {"type": "int", "default": 21472},
             "rule_priority": {"type": "int", "default": 5200},
+            "datapath": {"type": "str", "choices": ["auto", "kernel", "userspace"], "default": "auto"},
         },
         required_if=[("state", "present", ["network", "signing_key"])],
         supports_check_mode=True,

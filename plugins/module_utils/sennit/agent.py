@@ -16,8 +16,7 @@ import os
 
 from . import __version__, log
 from .config import DEFAULT_PATH, Config, ConfigError
-from .datapath.base import DatapathError
-from .datapath.userspace import UserspaceDatapath
+from .datapath.base import KERNEL, USERSPACE, Datapath, DatapathError, NameTakenError, NoKernelWireGuardError
 from .key import PrivateKeyError, ensure_private_key, read_private_key
 from .log import logger
 from .systemd import Notifier
@@ -39,7 +38,7 @@ def main() -> int:
         if NACL_IMPORT_ERROR is not None:
             raise ConfigError("the Python library PyNaCl (python3-nacl) is not installed")
         run(Config.load(arguments.config))
-    except (ConfigError, PrivateKeyError) as error:
+    except (ConfigError, PrivateKeyError, NameTakenError) as error:
         logger.critical("%s", error)
         return EX_CONFIG
     except (StartError, DatapathError, OSError) as error:
@@ -64,10 +63,7 @@ def run(config: Config) -> None:
 
 def _run(config: Config) -> None:
     public_key = ensure_private_key(config.private_key_path)
-    datapath = UserspaceDatapath(
-        read_private_key(config.private_key_path), config.interface, config.listen_port, config.mtu, config.fwmark
-    )
-    datapath.start()
+    datapath = _started_datapath(config)
 
     import asyncio  # noqa: PLC0415
 
@@ -75,6 +71,33 @@ def _run(config: Config) -> None:
     from .host.tunnel import Tunnel  # noqa: PLC0415
 
     asyncio.run(Daemon(config, public_key, datapath, Tunnel(config), Notifier()).run())
+
+
+def _started_datapath(config: Config) -> Datapath:
+    """The one that is configured or, if that may be either, the kernel's where there is one. Raises DatapathError."""
+    from .datapath import kernel  # noqa: PLC0415
+
+    key = read_private_key(config.private_key_path)
+    place = (config.interface, config.listen_port, config.mtu, config.fwmark)
+    datapath: Datapath
+    if config.datapath != USERSPACE:
+        datapath = kernel.KernelDatapath(key, *place)
+        try:
+            datapath.start()
+        except NoKernelWireGuardError as error:
+            if config.datapath == KERNEL:
+                raise ConfigError(f"datapath: kernel: {error}; auto or userspace does without") from error
+            logger.info("%s; the datapath is in userspace", error)
+        else:
+            logger.info("the datapath is the kernel's WireGuard")
+            return datapath
+    kernel.clear(config.interface, key)
+
+    from .datapath.userspace import UserspaceDatapath  # noqa: PLC0415
+
+    datapath = UserspaceDatapath(key, *place)
+    datapath.start()
+    return datapath
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,6 +22,8 @@ from typing import Any, Callable
 DEFAULT_PATH = "/etc/sennit/agent.json"
 MAX_CONFIG_BYTES = 64 * 1024
 
+DATAPATHS = ("auto", "kernel", "userspace")
+
 _NETWORK = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 # What the kernel takes for a link name (dev_valid_name): no slash, no colon, no white space, fewer than 16 bytes.
 _INTERFACE = re.compile(r"(?!\.{1,2}\Z)[^/:\s\0]{1,15}\Z", re.ASCII)
@@ -76,6 +78,10 @@ def _is_table(value: Any) -> str:
     return problem
 
 
+def _is_datapath(value: Any) -> str:
+    return "" if value in DATAPATHS else f"one of {', '.join(DATAPATHS)}"
+
+
 # Each check gives "" for a good value, or what the value ought to be.
 _CHECKS: Mapping[str, Callable[[Any], str]] = {
     "network": _is_network,
@@ -88,6 +94,7 @@ _CHECKS: Mapping[str, Callable[[Any], str]] = {
     "table": _is_table,
     # Before the rule of the main table (32766), after that of the local table (0).
     "rule_priority": _is_integer(1, 32765),
+    "datapath": _is_datapath,
     "state_dir": _is_directory,
     "runtime_dir": _is_directory,
 }
@@ -98,7 +105,8 @@ class Config:
     """One agent's configuration, checked.
 
     ``network`` and ``signing_key`` (base64 of the Ed25519 public key) have no default; ``listen_port`` 0 lets the
-    kernel choose; ``mtu`` is in bytes, of the tunnel's interface.
+    kernel choose; ``mtu`` is in bytes, of the tunnel's interface; ``datapath`` "auto" is
+    the kernel's WireGuard where there is one.
     """
 
     network: str
@@ -109,6 +117,7 @@ class Config:
     fwmark: int = 21472
     table: int = 21472
     rule_priority: int = 5200
+    datapath: str = "auto"
     state_dir: str = "/var/lib/sennit"
     runtime_dir: str = "/run/sennit"
 

@@ -19,7 +19,7 @@ from .api import ApiError
 from .api_server import ApiServer
 from .child import ChildError
 from .config import Config
-from .datapath.userspace import UserspaceDatapath
+from .datapath.base import Datapath
 from .endpoints import Endpoints
 from .host.monitor import Monitor
 from .host.routes import Wanted
@@ -52,7 +52,7 @@ class Daemon:
     """One agent. ``datapath`` has been started; run() works with it and closes it."""
 
     def __init__(
-        self, config: Config, public_key: bytes, datapath: UserspaceDatapath, tunnel: Tunnel, notifier: Notifier
+        self, config: Config, public_key: bytes, datapath: Datapath, tunnel: Tunnel, notifier: Notifier
     ) -> None:
         self._config = config
         self._public_key = public_key

@@ -42,7 +42,7 @@ def status(
         "version": __version__,
         "network": config.network,
         "interface": config.interface,
-        "datapath": "userspace",
+        "datapath": live.name,
         "node": view.name if view else None,
         "public_key": public_key,
         "addresses": list(view.addresses) if view else [],

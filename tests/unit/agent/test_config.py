@@ -24,6 +24,7 @@ def test_only_network_and_signing_key_have_no_default():
         "fwmark": 21472,
         "table": 21472,
         "rule_priority": 5200,
+        "datapath": "auto",
         "state_dir": "/var/lib/sennit",
         "runtime_dir": "/run/sennit",
     }
@@ -69,6 +70,8 @@ def test_missing_key_is_named(key):
         ("table", 2**32),
         ("rule_priority", 0),
         ("rule_priority", 32766),
+        ("datapath", "fast"),
+        ("datapath", ["auto"]),
         ("state_dir", "var"),
         ("state_dir", "/a\0b"),
         ("runtime_dir", ["/run"]),

@@ -2,24 +2,62 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What every datapath shows of itself, whether the protocol runs here or in the kernel."""
+"""What every datapath is to the agent, whether the protocol runs here or in the kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
+from ..wireguard.events import PeerConfig
 from ..wireguard.peer import PeerStatus
+
+KERNEL = "kernel"
+USERSPACE = "userspace"
 
 
 class DatapathError(Exception):
     """The datapath cannot start, or cannot go on. The message is one line for the log."""
 
 
+class NameTakenError(DatapathError):
+    """The interface's name belongs to somebody else's device. Another one has to be configured."""
+
+
+class NoKernelWireGuardError(DatapathError):
+    """This kernel has no WireGuard."""
+
+
 @dataclass(frozen=True)
 class DatapathStatus:
-    """peers are by public key; drops are packets by DropReason's value."""
+    """name is KERNEL or USERSPACE; peers are by public key; drops are packets by the reason.
 
+    In userspace the reasons are DropReason's values; the kernel knows those of its interface's counters only.
+    """
+
+    name: str
     listen_port: int
     peers: Mapping[bytes, PeerStatus]
     drops: Mapping[str, int]
+
+
+class Datapath(Protocol):
+    """One WireGuard interface. Not for use by several threads."""
+
+    def start(self) -> None:
+        """Make the interface and bind the port. Raises DatapathError, and then nothing is left."""
+
+    def configure(self, peers: Mapping[bytes, PeerConfig]) -> None:
+        """Have exactly these peers. Those that stay keep their sessions, and their endpoints unless the configured one
+        has changed. Raises ValueError for a malformed one.
+        """
+
+    async def run(self) -> None:
+        """Do what goes on by itself until cancelled. Raises DatapathError when the datapath cannot go on."""
+
+    def status(self) -> DatapathStatus:
+        """What there is now. Raises DatapathError when the interface is gone."""
+
+    def close(self) -> None:
+        """Take the interface away. Nothing needs to be saved."""

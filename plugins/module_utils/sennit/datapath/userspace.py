@@ -41,7 +41,7 @@ from ..wireguard.events import (
     UseKeypair,
 )
 from . import worker
-from .base import DatapathError, DatapathStatus
+from .base import USERSPACE, DatapathError, DatapathStatus
 from .channel import Channel
 from .inbound_worker import InboundWorker
 from .outbound_worker import OutboundWorker
@@ -75,7 +75,7 @@ class _Worker:
 
 
 class UserspaceDatapath:
-    """See base.py for what it shows. Not for use by several threads."""
+    """See base.py."""
 
     def __init__(self, private_key: bytes, interface: str, listen_port: int, mtu: int, fwmark: int) -> None:
         """fwmark 0: the underlay's packets are not marked. Raises ValueError for a malformed private key."""
@@ -159,7 +159,7 @@ class UserspaceDatapath:
 
     def status(self) -> DatapathStatus:
         drops = {reason.value: count for reason, count in self._control.drops.items()}
-        return DatapathStatus(self._port, self._control.status(), drops)
+        return DatapathStatus(USERSPACE, self._port, self._control.status(), drops)
 
     def close(self) -> None:
         """End the workers; the device goes with them. They hold nothing that needs to be saved."""
