@@ -1,0 +1,268 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Asking nameservers for what the map does not know: which rule, which of its nameservers first, and what if none answers.
+
+Identical queries in flight are one. The nameservers of a rule race: the best first, the next one a moment later or as
+soon as one fails; whoever answers first wins, and the others go on to their end so that their state is true.
+
+Loops. A query that we forwarded may come back to us: a nameserver that forwards to a nameserver that forwards to us.
+Such a copy is identical to one in flight; so is a client's second try. To tell them apart, a probe goes to the
+nameservers in question: a random label below the same name. Nobody but us knows it, so if we are asked for it,
+the nameserver that it was sent to is part of a loop, and is cut off for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from .message import Query, dns
+from .nameserver import FAILING, LOOPED, OK, SILENT, UNUSED, Nameserver, NameserverError, exchange, question_for
+from .settings import Settings
+from .zone import is_below
+
+STAGGER = 0.1
+"""Seconds that a nameserver has to itself before the next one is asked as well."""
+
+QUERY_TIMEOUT = 4.5
+"""Seconds until SERVFAIL: before the 5 s at which clients ask again."""
+
+MAX_IN_FLIGHT = 256
+MAX_WAITING = 64
+"""Clients, or tries of one, that wait for one query."""
+
+REVIEW_INTERVAL = 30.0
+"""Seconds after which a nameserver that is not the first choice is asked along, to know how it does."""
+
+PROBE_INTERVAL = 300.0
+PROBE_TIMEOUT = 3.0
+
+_RANK = {OK: 0, UNUSED: 0, FAILING: 1, SILENT: 2, LOOPED: 3}
+
+
+@dataclass
+class Reply:
+    """What became of a query. message: the answer of `server`, None if none was usable; tried: who else was asked."""
+
+    suffix: str
+    message: Optional[dns.message.Message] = None
+    server: Optional[str] = None
+    tcp: bool = False
+    seconds: float = 0.0
+    problem: Optional[str] = None
+    tried: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Flight:
+    """One query that nameservers were asked, and how many wait for it."""
+
+    def __init__(self, task: asyncio.Task[Reply]) -> None:
+        self.task = task
+        self.waiting = 1
+
+
+class Forwarder:
+    """The rules and their nameservers."""
+
+    def __init__(self) -> None:
+        self._nameservers: dict[str, Nameserver] = {}
+        self._rules: dict[str, list[Nameserver]] = {}
+        self._flights: dict[tuple[str, int, int, int], _Flight] = {}
+        self._probes: dict[str, tuple[str, Nameserver]] = {}
+        self._loops: dict[tuple[str, str], Nameserver] = {}
+        self._background: set[asyncio.Future[Any]] = set()
+        self._mark = secrets.token_hex(8)  # what the labels of all our probes begin with
+
+    def configure(self, settings: Settings) -> None:
+        """Nameservers that stay keep what is known of them."""
+        rules = {rule.suffix: rule.nameservers for rule in settings.view.rules}
+        rules[""] = settings.default
+        known = self._nameservers
+        addresses = dict.fromkeys(address for nameservers in rules.values() for address in nameservers)
+        self._nameservers = {address: known.get(address) or Nameserver(address) for address in addresses}
+        self._rules = {
+            suffix: [self._nameservers[address] for address in dict.fromkeys(nameservers)]
+            for suffix, nameservers in sorted(rules.items(), key=lambda rule: -len(rule[0]))
+        }
+        self._loops = {
+            (suffix, address): self._nameservers[address]
+            for suffix, address in self._loops
+            if address in rules.get(suffix, ())
+        }
+
+    def suffix(self, name: str) -> str:
+        """The longest suffix of a rule for this name; "" is the default."""
+        return next(suffix for suffix in self._rules if is_below(name, suffix))
+
+    async def answer(self, query: Query) -> Reply:
+        """Ask, and wait for an answer or QUERY_TIMEOUT. Nothing is raised: a Reply without a message says why."""
+        flight = self._flights.get(query.key)
+        if flight is not None:
+            if flight.waiting >= MAX_WAITING:
+                return Reply(self.suffix(query.name), problem="too many wait for the same answer")
+            flight.waiting += 1
+            self._suspect(query)
+            return await asyncio.shield(flight.task)
+        if len(self._flights) >= MAX_IN_FLIGHT:
+            return Reply(self.suffix(query.name), problem="too many queries are in flight")
+        task = asyncio.ensure_future(self._ask(query))
+        self._flights[query.key] = _Flight(task)
+        task.add_done_callback(lambda _task: self._flights.pop(query.key, None))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        tasks = [*self._background, *(flight.task for flight in self._flights.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- the race
+
+    async def _ask(self, query: Query) -> Reply:
+        started = time.monotonic()
+        suffix = self.suffix(query.name)
+        reply = Reply(suffix)
+        candidates = self._candidates(suffix, started)
+        for nameserver in candidates:
+            if nameserver.suspect:
+                self._probe(query.name, suffix, nameserver)
+        if candidates:
+            await self._race(candidates, query, started, reply)
+        elif self._rules[suffix]:
+            reply.problem = "no nameserver of the rule can be asked"
+        else:
+            reply.problem = "there is no nameserver for it"
+        reply.seconds = time.monotonic() - started
+        return reply
+
+    def _candidates(self, suffix: str, now: float) -> list[Nameserver]:
+        usable = [nameserver for nameserver in self._rules[suffix] if nameserver.usable(now)]
+        return sorted(usable, key=lambda nameserver: (_RANK[nameserver.state], nameserver.rtt or 0.0))
+
+    async def _race(self, candidates: Sequence[Nameserver], query: Query, started: float, reply: Reply) -> None:
+        waiting = list(candidates)
+        running: dict[asyncio.Future[Any], Nameserver] = {}
+
+        def ask(nameserver: Nameserver) -> None:
+            task = self._keep(asyncio.ensure_future(nameserver.ask(question_for(query))))
+            running[task] = nameserver
+
+        ask(waiting.pop(0))
+        for nameserver in [each for each in waiting if started - each.asked_at > REVIEW_INTERVAL]:
+            waiting.remove(nameserver)
+            ask(nameserver)
+        while running or waiting:
+            remaining = started + QUERY_TIMEOUT - time.monotonic()
+            if remaining <= 0:
+                break
+            if not running:
+                ask(waiting.pop(0))
+            done, _running = await asyncio.wait(
+                running, timeout=min(STAGGER, remaining) if waiting else remaining, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                nameserver = running.pop(task)
+                result = self._result(task, nameserver, started, reply)
+                if result is not None and reply.message is None:
+                    reply.message, reply.tcp = result
+                    reply.server = nameserver.address
+            if reply.message is not None:
+                return
+            if waiting:
+                ask(waiting.pop(0))
+        reply.tried.extend(
+            {"server": each.address, "result": "no answer", "seconds": time.monotonic() - started}
+            for each in running.values()
+        )
+        reply.problem = "no nameserver gave an answer"
+
+    @staticmethod
+    def _result(
+        task: asyncio.Future[Any], nameserver: Nameserver, started: float, reply: Reply
+    ) -> Optional[tuple[dns.message.Message, bool]]:
+        outcome = None
+        if task.cancelled():
+            text = "a loop: sent the query back to this host"
+        elif isinstance(task.exception(), NameserverError):
+            text = str(task.exception())
+        else:
+            outcome = task.result()
+            text = dns.rcode.to_text(outcome[0].rcode())
+        reply.tried.append({"server": nameserver.address, "result": text, "seconds": time.monotonic() - started})
+        return outcome
+
+    # --- loops
+
+    def is_probe(self, name: str) -> bool:
+        """Whether this query is our own probe come back: then its nameserver is cut off from now on."""
+        label = name.partition(".")[0]
+        if not label.startswith(self._mark):
+            return False
+        probe = self._probes.pop(label, None)
+        if probe is not None:
+            suffix, nameserver = probe
+            nameserver.looped(time.monotonic())
+            self._loops[suffix, nameserver.address] = nameserver
+        return True
+
+    def loops(self) -> list[str]:
+        """The loops that are cut, a line each."""
+        return [
+            f"what is asked of nameserver {address} for {suffix or 'names without a rule'} comes back to this host; "
+            "it is not asked for now"
+            for (suffix, address), nameserver in self._loops.items()
+            if nameserver.state == LOOPED
+        ]
+
+    def _suspect(self, query: Query) -> None:
+        """A second, identical query: a client's patience is at an end, or ours came back."""
+        suffix, now = self.suffix(query.name), time.monotonic()
+        for nameserver in self._rules[suffix]:
+            if nameserver.state != LOOPED and now - nameserver.probed_at > PROBE_INTERVAL:
+                self._probe(query.name, suffix, nameserver)
+
+    def _probe(self, name: str, suffix: str, nameserver: Nameserver) -> None:
+        label = self._mark + secrets.token_hex(8)
+        probe = f"{label}.{name}" if len(name) < 200 else f"{label}.{suffix}"
+        nameserver.probed_at = time.monotonic()
+        self._probes[label] = (suffix, nameserver)
+        self._keep(asyncio.ensure_future(self._send_probe(label, probe, nameserver)))
+
+    async def _send_probe(self, label: str, name: str, nameserver: Nameserver) -> None:
+        message = dns.message.make_query(dns.name.from_text(f"{name}."), dns.rdatatype.A)
+        answered = False
+        try:
+            with contextlib.suppress(NameserverError, asyncio.TimeoutError):
+                await asyncio.wait_for(exchange(nameserver.address, message), PROBE_TIMEOUT)
+                answered = True
+        finally:
+            came_back = self._probes.pop(label, None) is None
+            if answered and not came_back:
+                nameserver.cleared()
+            elif not came_back:  # silence says nothing either way
+                nameserver.probed_at = float("-inf")
+
+    def _keep(self, task: asyncio.Future[Any]) -> asyncio.Future[Any]:
+        """Hold on to a task until it ends, and take note of its exception: nobody else may be there any more."""
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    def status(self, suffixes: Iterable[str]) -> list[dict[str, Any]]:
+        """The rules with these suffixes, each with its nameservers."""
+        return [
+            {"suffix": suffix, "nameservers": [nameserver.status() for nameserver in self._rules[suffix]]}
+            for suffix in suffixes
+        ]

@@ -1,0 +1,237 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The stub resolver as the agent sees it: a process of its own, so that no flood of queries and no bug meets the mesh.
+
+Only that process imports dnspython. It is a fork of the agent, which tells it what to do over a pair of sockets; it
+ends when the agent does. Should it die, it is started anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import pickle
+import signal
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Optional
+
+from ..log import logger
+from .settings import Settings
+
+REPLY_TIMEOUT = 10.0
+FIRST_RETRY = 0.2
+LAST_RETRY = 30.0
+
+_LENGTH = struct.Struct("=I")
+
+CONFIGURE = "configure"
+STATUS = "status"
+QUERY = "query"
+LISTENING = "listening"
+PROBLEMS = "problems"
+
+
+class StubError(Exception):
+    """The resolver's process gives no answer, or refuses a question; the message is one line for the user."""
+
+
+class StubResolver:
+    """The handle. `problems` are lines for the user; `changed` is called when they change."""
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self.problems: tuple[str, ...] = ()
+        self._changed = changed
+        self._settings: Optional[Settings] = None
+        self._process: Optional[_Process] = None
+        self._life: Optional[asyncio.Future[None]] = None
+        self._listening = asyncio.Event()
+
+    async def start(self, settings: Settings) -> None:
+        """Return when it answers at the addresses, or says in `problems` why not."""
+        self._settings = settings
+        if importlib.util.find_spec("dns") is None:
+            self._tell(("names do not work: the Python library dnspython (python3-dnspython) is not installed",))
+            return
+        if self._life is None:
+            self._listening.clear()
+            self._life = asyncio.ensure_future(self._live())
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._listening.wait(), REPLY_TIMEOUT)
+
+    async def configure(self, settings: Settings) -> None:
+        """Have other settings; those that are in use already cost nothing. Returns when they are in use."""
+        if settings == self._settings and self._life is not None:
+            return
+        self._settings = settings
+        if self._process is None:
+            await self.start(settings)
+            return
+        with contextlib.suppress(StubError):  # it died: the next one gets the new settings
+            await self._process.call(CONFIGURE, settings)
+
+    async def status(self) -> dict[str, Any]:
+        """{"stub": [addresses], "rules": [{"suffix", "nameservers": [{"address", "state", "rtt", "queries", "failures",
+        "last_error"}]}], "queries": {what became of them: how many}, "loops": [lines]}. The suffix "" is the default's;
+        rtt in seconds. Raises StubError.
+        """
+        result: dict[str, Any] = await self._call(STATUS, None)
+        return result
+
+    async def query(self, name: str, type_name: str) -> dict[str, Any]:
+        """What became of one query: see Stub.explain. Raises StubError."""
+        result: dict[str, Any] = await self._call(QUERY, (name, type_name))
+        return result
+
+    async def close(self) -> None:
+        life, self._life, self._settings = self._life, None, None
+        if life is not None:
+            life.cancel()
+            await asyncio.gather(life, return_exceptions=True)
+        self._tell(())
+
+    async def _call(self, method: str, argument: Any) -> Any:
+        if self._process is None:
+            raise StubError("the resolver is not running")
+        return await self._process.call(method, argument)
+
+    async def _live(self) -> None:
+        retry = FIRST_RETRY
+        while True:
+            process = _Process()
+            self._process = process
+            try:
+                await process.open()
+                started = asyncio.ensure_future(process.call(CONFIGURE, self._settings))
+                await process.listen(self._heard)
+                started.cancel()
+            except OSError as error:
+                logger.error("cannot start the resolver: %s", error.strerror or error)
+            finally:
+                self._process = None
+                process.end()
+            # It ends only by a failure of its own; while there is none, names are not found.
+            logger.error("the resolver has ended; starting it again in %g s", retry)
+            await asyncio.sleep(retry)
+            retry = min(2 * retry, LAST_RETRY)
+
+    def _heard(self, what: str, value: Any) -> None:
+        if what == LISTENING:
+            self._listening.set()
+        elif what == PROBLEMS:
+            self._tell(tuple(value))
+
+    def _tell(self, problems: tuple[str, ...]) -> None:
+        for problem in problems:
+            if problem not in self.problems:
+                logger.warning("%s", problem)
+        if problems != self.problems:
+            self.problems = problems
+            self._changed()
+
+
+class _Process:
+    """The agent's side of one process."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._writer: Optional[asyncio.StreamWriter] = None
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._number = 0
+
+    async def open(self) -> None:
+        """Start it. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if self._pid == 0:
+            _work(theirs)
+        theirs.close()
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+
+    async def listen(self, heard: Callable[[str, Any], None]) -> None:
+        """Take what it says, until it ends."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                number, what, value = await receive(self._reader)
+                if number == 0:
+                    heard(what, value)
+                    continue
+                waiting = self._waiting.pop(number, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result((what, value))
+
+    async def call(self, method: str, argument: Any) -> Any:
+        """Raises StubError."""
+        if self._writer is None:
+            raise StubError("the resolver is starting")
+        self._number += 1
+        number = self._number
+        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            await send(self._writer, number, method, argument)
+            error, value = await asyncio.wait_for(waiting, REPLY_TIMEOUT)
+        except (ConnectionError, asyncio.TimeoutError) as problem:
+            raise StubError("the resolver does not answer") from problem
+        finally:
+            self._waiting.pop(number, None)
+        if error:
+            raise StubError(error)
+        return value
+
+    def end(self) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_result(("the resolver has ended", None))
+        if self._writer is not None:
+            self._writer.transport.abort()
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+
+async def send(writer: asyncio.StreamWriter, *values: Any) -> None:
+    """One message to the other process. Raises ConnectionError."""
+    message = pickle.dumps(values, pickle.HIGHEST_PROTOCOL)
+    writer.write(_LENGTH.pack(len(message)) + message)
+    await writer.drain()
+
+
+async def receive(reader: asyncio.StreamReader) -> Sequence[Any]:
+    """The other process's next message. Raises IncompleteReadError or ConnectionError when it is gone."""
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    values: Sequence[Any] = pickle.loads(await reader.readexactly(length))  # noqa: S301 (from our own fork)
+    return values
+
+
+def _work(channel: socket.socket) -> NoReturn:
+    """The process's whole life."""
+    status = 1
+    try:
+        # The parent's handlers would write into the socket pair that it shares with us.
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        os.closerange(3, channel.fileno())
+        os.closerange(channel.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        with open("/proc/self/comm", "w", encoding="ascii") as comm:
+            comm.write("sennit-dns")
+
+        from .service import serve  # noqa: PLC0415
+
+        asyncio.run(serve(channel))
+        status = 0
+    except BaseException:
+        logger.exception("the resolver failed")
+    finally:
+        # Nothing of the parent's may be flushed or finalised a second time.
+        os._exit(status)
