@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Asking nameservers for what the map does not know: which rule, which of its nameservers first, and what if none answers.
+"""Asking nameservers for what the map does not know: by which rule, in which order, and what if none answers.
 
 Identical queries in flight are one. The nameservers of a rule race: the best first, the next one a moment later or as
 soon as one fails; whoever answers first wins, and the others go on to their end so that their state is true.
