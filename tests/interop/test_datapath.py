@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.interop.agents import PORT, Host, Mesh
 from tests.interop.stock import transfer
+from tests.native import library
 
 _GARBAGE = """
 import random, socket, sys
@@ -41,11 +42,13 @@ with socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, so
 """
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
-    """Two agents with a session."""
+@pytest.fixture(params=["python", "native"])
+def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Host, Host]]:
+    """Two agents with a session, with each of the batch cores."""
     with Mesh(tmp_path, "alpha", "beta") as mesh:
         alpha, beta = mesh.hosts
+        for host in mesh.hosts:
+            host.environment["SENNIT_NATIVE"] = "none" if request.param == "python" else str(library())
         signed = mesh.netmap(1, alpha.node(), beta.node())
         for host in mesh.hosts:
             host.start()

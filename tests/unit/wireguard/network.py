@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sennit.wireguard.batch import Core
 from sennit.wireguard.constants import TYPE_TRANSPORT
 from sennit.wireguard.cookie import CookieJar
 from sennit.wireguard.device import Device, Output
@@ -102,7 +103,8 @@ class Network:
     `lose` says of each datagram whether it gets lost; everything ever sent is in `log`.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, core: Core | None = None) -> None:
+        self.core = core
         self.now = 1000.0
         self.hosts: dict[Endpoint, Host] = {}
         self.in_flight: deque[Datagram] = deque()
@@ -116,7 +118,7 @@ class Network:
         return WALL_START + self.now - self.set_back
 
     def host(self, number: int) -> Host:
-        device = Device(self.random.randbytes(32), random=self.random.randbytes)
+        device = Device(self.random.randbytes(32), random=self.random.randbytes, core=self.core)
         host = Host(self, device, f"10.0.0.{number}", (f"192.0.2.{number}", 51820))
         self.hosts[host.endpoint] = host
         return host

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.wireguard.network import ipv4
 
+from sennit.datapath.core import DatapathCore
 from sennit.wireguard import aead
 from sennit.wireguard.constants import (
     COOKIE_REPLY_LENGTH,
@@ -51,8 +52,8 @@ def sealed(content: bytes, counter: int = 0, keypair: Keypair = KEYPAIR) -> byte
     return header + aead.new_aead(keypair.receive_key).encrypt(bytes(4) + number, content, None)
 
 
-def make_inbound() -> Inbound:
-    inbound = Inbound()
+def make_inbound(core: DatapathCore) -> Inbound:
+    inbound = Inbound(core)
     inbound.set_peer(PEER, ("10.0.0.1/32", "fd00::1/128"))
     inbound.set_peer(OTHER, ("10.0.0.3/32",))
     inbound.install_keypair(PEER, KEYPAIR)
@@ -60,8 +61,8 @@ def make_inbound() -> Inbound:
 
 
 @pytest.fixture
-def inbound() -> Inbound:
-    return make_inbound()
+def inbound(core: DatapathCore) -> Inbound:
+    return make_inbound(core)
 
 
 def refused(inbound: Inbound, datagram: bytes, now: float = NOW) -> DropReason:
@@ -155,10 +156,10 @@ def test_a_counter_beyond_the_limit(inbound: Inbound) -> None:
 
 
 @given(st.integers(0), st.integers(1, 255))
-def test_any_changed_byte_is_refused(position: int, flip: int) -> None:
+def test_any_changed_byte_is_refused(core: DatapathCore, position: int, flip: int) -> None:
     datagram = bytearray(sealed(INNER))
     datagram[position % len(datagram)] ^= flip
-    refused(make_inbound(), bytes(datagram))
+    refused(make_inbound(core), bytes(datagram))
 
 
 @pytest.mark.parametrize("length", range(len(sealed(INNER))))
@@ -261,12 +262,12 @@ def test_removed_keypairs_and_peers_receive_nothing(inbound: Inbound) -> None:
 @given(
     st.lists(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda data: b"\4\0\0\0\7\0\0\0" + data)))
 )
-def test_garbage_raises_nothing(datagrams: list[bytes]) -> None:
-    assert make_inbound().receive(datagrams, SOURCE, NOW) == []
+def test_garbage_raises_nothing(core: DatapathCore, datagrams: list[bytes]) -> None:
+    assert make_inbound(core).receive(datagrams, SOURCE, NOW) == []
 
 
 @given(st.binary(max_size=100), st.sampled_from([b"", b"\x45", b"\x60", b"\x45\0\0"]))
-def test_authentic_garbage_raises_nothing(data: bytes, start: bytes) -> None:
-    inbound = make_inbound()
+def test_authentic_garbage_raises_nothing(core: DatapathCore, data: bytes, start: bytes) -> None:
+    inbound = make_inbound(core)
     for packet in inbound.receive([sealed(start + data)], SOURCE, NOW):
         assert packet[0] >> 4 in (4, 6)

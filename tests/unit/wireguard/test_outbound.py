@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.wireguard.network import ipv4
 
+from sennit.datapath.core import DatapathCore
 from sennit.wireguard import aead
 from sennit.wireguard.constants import REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, STAGED_PACKETS
 from sennit.wireguard.errors import DropReason
@@ -37,8 +38,8 @@ def opened(datagram: bytes, keypair: Keypair = KEYPAIR) -> tuple[int, bytes]:
 
 
 @pytest.fixture
-def outbound() -> Outbound:
-    outbound = Outbound(MTU)
+def outbound(core: DatapathCore) -> Outbound:
+    outbound = Outbound(MTU, core)
     outbound.set_peer(PEER, ("10.0.0.2/32", "fd00::2/128"))
     outbound.set_peer(OTHER, ("10.0.0.0/24",))
     outbound.set_endpoint(PEER, ENDPOINT)
@@ -61,9 +62,9 @@ def test_a_batch_has_one_endpoint_and_counters_in_order(ready: Outbound) -> None
 
 
 @given(st.integers(20, MTU + 100))
-def test_padding(length: int) -> None:
+def test_padding(core: DatapathCore, length: int) -> None:
     """To a multiple of 16, but not beyond the MTU; a packet that is longer goes as it is."""
-    outbound = Outbound(MTU)
+    outbound = Outbound(MTU, core)
     outbound.set_peer(PEER, ("10.0.0.2/32",))
     outbound.set_endpoint(PEER, ENDPOINT)
     outbound.use_keypair(PEER, KEYPAIR, NOW)
@@ -91,8 +92,8 @@ def test_what_is_not_an_ip_packet(ready: Outbound, data: bytes) -> None:
 
 
 @given(st.binary(max_size=100))
-def test_garbage_raises_nothing(data: bytes) -> None:
-    outbound = Outbound(MTU)
+def test_garbage_raises_nothing(core: DatapathCore, data: bytes) -> None:
+    outbound = Outbound(MTU, core)
     outbound.set_peer(PEER, ("0.0.0.0/0", "::/0"))
     outbound.set_endpoint(PEER, ENDPOINT)
     outbound.use_keypair(PEER, KEYPAIR, NOW)

@@ -2,20 +2,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Joining TCP segments into super-packets, so that one write to TUN, and one walk through the kernel, carries many.
+"""Joining TCP segments and UDP datagrams into super-packets: one write to TUN and one walk through the kernel for many.
 
-The rules are those of the kernel's own GRO (tcp_gro_receive) and of wireguard-go: only what TSO could have cut from one
-packet is joined. A segment with a wrong checksum is never joined, because the super-packet gets a new one.
+The rules are those of the kernel's own GRO (tcp_gro_receive, udp_gro_receive) and of wireguard-go: only what TSO or USO
+could have cut from one packet is joined. What has a wrong checksum, or none, is never joined, because the super-packet
+gets a new one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from struct import Struct
 from typing import Optional, Union
 
 from .checksum import words_sum
-from .vnet import FLAG_NEEDS_CSUM, GSO_TCPV4, GSO_TCPV6, MAX_PACKET, PLAIN, VNET_HEADER
+from .vnet import FLAG_NEEDS_CSUM, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, MAX_PACKET, PLAIN, VNET_HEADER
 
 Frame = list[Union[bytes, memoryview]]
 """The parts of one write to TUN; the first begins with the vnet header."""
@@ -25,38 +26,54 @@ _UDP = 17
 _ICMPV6 = 58
 _PSH = 0x08
 _ACK = 0x10
-_CSUM_OFFSET = 16
-_MAX_SEGMENTS = 512  # of one frame: one writev takes 1,024 parts
+_UDP_HEADER = 8
 _WORD = Struct(">H")
 _LONG = Struct(">I")
 
 
 class _Family:
-    """Where things are in a packet of this IP version that has no options or extension headers."""
+    """Where things are in a packet of this IP version and protocol that has no options or extension headers."""
 
-    def __init__(self, ip_length: int, flow: slice, gso_type: int, varying: Iterable[int]) -> None:
-        self.ip_length = ip_length
-        self.flow = flow  # addresses and ports
+    def __init__(self, version: int, protocol: int, gso_type: int) -> None:
+        ip = self.ip_length = 20 if version == 4 else 40
+        self.ipv4 = version == 4
+        self.tcp = protocol == _TCP
+        self.protocol = protocol
         self.gso_type = gso_type
-        self.sequence = ip_length + 4
-        self.flags = ip_length + 13
+        self.flow = slice(12, 24) if version == 4 else slice(8, 44)  # addresses and ports
+        self.sequence = ip + 4  # in TCP
+        self.flags = ip + 13  # in TCP
+        self.udp_length = ip + 4
+        self.checksum_offset = 16 if self.tcp else 6
+        self.checksum = ip + self.checksum_offset
+        # Of one frame: one writev takes 1,024 parts, and the kernel joins as many datagrams.
+        self.most = 512 if self.tcp else 64
+        # Total length, identification and checksum of IPv4; payload length of IPv6; sequence number and checksum of
+        # TCP; length and checksum of UDP.
+        varying = [2, 3, 4, 5, 10, 11] if version == 4 else [4, 5]
+        varying += range(ip + 4, ip + 8)
+        if self.tcp:
+            varying += (self.checksum, self.checksum + 1)
         # By length of all headers: the number that clears what may differ between the segments of one super-packet.
         self.masks = {}
-        for length in range(ip_length + 20, ip_length + 61, 4):
+        for length in range(ip + 20, ip + 61, 4) if self.tcp else (ip + _UDP_HEADER,):
             keep = bytearray(b"\xff" * length)
             for position in varying:
                 keep[position] = 0
-            keep[self.flags] = 0xFF & ~_PSH
+            if self.tcp:
+                keep[self.flags] = 0xFF & ~_PSH
             self.masks[length] = int.from_bytes(keep, "big")
 
+    def pushes(self, packet: bytes) -> int:
+        return packet[self.flags] & _PSH if self.tcp else 0
 
-# Total length, identification and checksum of IPv4; payload length of IPv6; sequence number and checksum of TCP.
-_V4 = _Family(20, slice(12, 24), GSO_TCPV4, (2, 3, 4, 5, 10, 11, 24, 25, 26, 27, 36, 37))
-_V6 = _Family(40, slice(8, 44), GSO_TCPV6, (4, 5, 44, 45, 46, 47, 56, 57))
+
+_TCP_V4, _TCP_V6 = _Family(4, _TCP, GSO_TCPV4), _Family(6, _TCP, GSO_TCPV6)
+_UDP_V4, _UDP_V6 = _Family(4, _UDP, GSO_UDP_L4), _Family(6, _UDP, GSO_UDP_L4)
 
 
 class _Run:
-    """Segments of one stream, each starting where the one before it ends."""
+    """Packets of one flow that one super-packet could be cut into; TCP segments start where the one before ends."""
 
     __slots__ = (
         "_balance",
@@ -74,7 +91,7 @@ class _Run:
 
     def __init__(self, packet: bytes, family: _Family, header_length: int) -> None:
         self.packets = [packet]
-        self._closed = bool(packet[family.flags] & _PSH)
+        self._closed = bool(family.pushes(packet))
         self._intact = False  # not known yet
         self._family = family
         self._length = header_length
@@ -83,10 +100,12 @@ class _Run:
         self._size = len(packet) - header_length
         self._total = len(packet)
         self._expected = (_LONG.unpack_from(packet, family.sequence)[0] + self._size) & 0xFFFFFFFF
-        # What the sum of a whole packet lacks to that of the TCP segment with its pseudo-header. In IPv4 the header by
-        # itself sums up to zero, in IPv6 it holds all of the pseudo-header.
+        # What the sum of a whole packet lacks to that of the transport's part with its pseudo-header. In IPv4 the
+        # header by itself sums up to zero, in IPv6 it holds all of the pseudo-header.
         self._balance = (
-            words_sum(packet[12:20]) + _TCP - 20 if family is _V4 else _TCP - words_sum(packet[:4] + packet[6:8])
+            words_sum(packet[12:20]) + family.protocol - 20
+            if family.ipv4
+            else family.protocol - words_sum(packet[:4] + packet[6:8])
         )
 
     def take(self, packets: Sequence[bytes], at: int) -> int:
@@ -94,8 +113,8 @@ class _Run:
         if self._closed:
             return at
         family, length, mask, masked = self._family, self._length, self._mask, self._masked
-        sequence_at, flags_at, balance, ipv4 = family.sequence, family.flags, self._balance, family is _V4
-        full, total, expected, mine = self._size, self._total, self._expected, self.packets
+        sequence_at, flags_at, balance, ipv4 = family.sequence, family.flags, self._balance, family.ipv4
+        full, total, expected, mine, tcp = self._size, self._total, self._expected, self.packets, family.tcp
         for packet in packets[at:]:
             whole = len(packet)
             size = whole - length
@@ -103,8 +122,8 @@ class _Run:
                 not 0 < size <= full
                 or total + size > MAX_PACKET
                 or int.from_bytes(packet[:length], "big") & mask != masked
-                or _LONG.unpack_from(packet, sequence_at)[0] != expected
-                or len(mine) == _MAX_SEGMENTS
+                or (_LONG.unpack_from(packet, sequence_at)[0] != expected if tcp else not _whole_udp(packet, family))
+                or len(mine) == family.most
                 or (words_sum(packet) + balance + (whole if ipv4 else 0)) % 65535
                 or not (self._intact or self._first_intact())
             ):
@@ -113,7 +132,7 @@ class _Run:
             total += size
             expected = (expected + size) & 0xFFFFFFFF
             at += 1
-            if size < full or packet[flags_at] & _PSH:
+            if size < full or (tcp and packet[flags_at] & _PSH):
                 self._closed = True
                 break
         self._total, self._expected = total, expected
@@ -122,7 +141,7 @@ class _Run:
     def _first_intact(self) -> bool:
         """Look at the first packet's checksum, once there is something to append to it."""
         packet = self.packets[0]
-        length = len(packet) if self._family is _V4 else 0
+        length = len(packet) if self._family.ipv4 else 0
         self._intact = (words_sum(packet) + self._balance + length) % 65535 == 0
         self._closed = not self._intact
         return self._intact
@@ -132,9 +151,8 @@ class _Run:
         if len(packets) == 1:
             return [PLAIN, packets[0]]
         head = bytearray(packets[0][:length])
-        head[family.flags] |= packets[-1][family.flags] & _PSH
         ip_length, total = family.ip_length, self._total
-        if family is _V4:
+        if family.ipv4:
             _WORD.pack_into(head, 2, total)
             _WORD.pack_into(head, 10, 0)
             _WORD.pack_into(head, 10, 65535 - words_sum(bytes(head[:20])) % 65535)
@@ -142,29 +160,36 @@ class _Run:
         else:
             _WORD.pack_into(head, 4, total - ip_length)
             addresses = packets[0][8:40]
-        pseudo_header = (words_sum(addresses) + _TCP + total - ip_length) % 65535
-        _WORD.pack_into(head, ip_length + _CSUM_OFFSET, pseudo_header)
-        vnet = VNET_HEADER.pack(FLAG_NEEDS_CSUM, family.gso_type, length, self._size, ip_length, _CSUM_OFFSET)
+        if family.tcp:
+            head[family.flags] |= packets[-1][family.flags] & _PSH
+        else:
+            _WORD.pack_into(head, family.udp_length, total - ip_length)
+        pseudo_header = (words_sum(addresses) + family.protocol + total - ip_length) % 65535
+        _WORD.pack_into(head, family.checksum, pseudo_header)
+        vnet = VNET_HEADER.pack(FLAG_NEEDS_CSUM, family.gso_type, length, self._size, ip_length, family.checksum_offset)
         parts: Frame = [vnet + head]
         parts += [memoryview(packet)[length:] for packet in packets]
         return parts
 
 
-def coalesce(packets: Sequence[bytes]) -> list[Frame]:
-    """What to write to TUN for these IP packets. The packets of a stream stay in order."""
+def coalesce(packets: Sequence[bytes], *, udp: bool = True) -> list[Frame]:
+    """What to write to TUN for these IP packets. The packets of a flow stay in order.
+
+    udp: the device takes datagrams joined, too.
+    """
     queue: list[Union[_Run, bytes]] = []
-    runs: dict[bytes, _Run] = {}  # by flow; whatever does not fit goes into the queue behind them
+    runs: dict[tuple[_Family, bytes], _Run] = {}  # by flow; whatever does not fit goes into the queue behind them
     at = 0
     while at < len(packets):
         packet = packets[at]
-        family = _tcp_family(packet)
+        family = _family(packet)
         if family is None:
-            if not _surely_not_tcp(packet):
+            if not _surely_neither(packet):
                 runs.clear()
             queue.append(packet)
             at += 1
             continue
-        flow = packet[family.flow]
+        flow = (family, packet[family.flow])
         run = runs.get(flow)
         if run is not None:
             taken = run.take(packets, at)
@@ -172,8 +197,8 @@ def coalesce(packets: Sequence[bytes]) -> list[Frame]:
                 at = taken
                 continue
         at += 1
-        header_length = family.ip_length + (packet[family.ip_length + 12] >> 4) * 4
-        if packet[family.flags] & ~_PSH == _ACK and header_length in family.masks and header_length < len(packet):
+        header_length = _header_length(packet, family, udp)
+        if 0 < header_length < len(packet):
             run = runs[flow] = _Run(packet, family, header_length)
             queue.append(run)
             at = run.take(packets, at)
@@ -183,17 +208,40 @@ def coalesce(packets: Sequence[bytes]) -> list[Frame]:
     return [[PLAIN, entry] if isinstance(entry, bytes) else entry.frame() for entry in queue]
 
 
-def _tcp_family(packet: bytes) -> Optional[_Family]:
-    """Where the fields are, if this is TCP without IP options, extension headers or fragmentation."""
-    if len(packet) < 40:
+def _header_length(packet: bytes, family: _Family, udp: bool) -> int:
+    """Of all headers together; 0 where this is no packet that others could be joined to."""
+    if family.tcp:
+        length = family.ip_length + (packet[family.ip_length + 12] >> 4) * 4
+        return length if packet[family.flags] & ~_PSH == _ACK and length in family.masks else 0
+    return family.ip_length + _UDP_HEADER if udp and _whole_udp(packet, family) else 0
+
+
+def _whole_udp(packet: bytes, family: _Family) -> bool:
+    """Whether the datagram is as long as it says, and has a checksum."""
+    length: int = _WORD.unpack_from(packet, family.udp_length)[0]
+    return length == len(packet) - family.ip_length and packet[family.checksum : family.checksum + 2] != b"\0\0"
+
+
+def _family(packet: bytes) -> Optional[_Family]:
+    """Where the fields are, if this is TCP or UDP without IP options, extension headers or fragmentation."""
+    length = len(packet)
+    if length < 28:
         return None
     if packet[0] == 0x45:
-        return _V4 if packet[9] == _TCP and not packet[6] & 0x3F and not packet[7] else None
-    return _V6 if packet[0] >> 4 == 6 and packet[6] == _TCP and len(packet) >= 60 else None
+        if packet[6] & 0x3F or packet[7]:
+            return None
+        if packet[9] == _TCP:
+            return _TCP_V4 if length >= 40 else None
+        return _UDP_V4 if packet[9] == _UDP else None
+    if packet[0] >> 4 != 6 or length < 48:
+        return None
+    if packet[6] == _TCP:
+        return _TCP_V6 if length >= 60 else None
+    return _UDP_V6 if packet[6] == _UDP else None
 
 
-def _surely_not_tcp(packet: bytes) -> bool:
-    """False also where TCP might hide behind an extension header."""
+def _surely_neither(packet: bytes) -> bool:
+    """False also where TCP or UDP might hide behind an extension header."""
     if len(packet) < 20:
         return False
-    return packet[6] in (_UDP, _ICMPV6) if packet[0] >> 4 == 6 else packet[9] != _TCP
+    return packet[6] == _ICMPV6 if packet[0] >> 4 == 6 else packet[9] not in (_TCP, _UDP)

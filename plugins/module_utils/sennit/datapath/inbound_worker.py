@@ -14,7 +14,7 @@ from ..wireguard.errors import DropReason
 from ..wireguard.events import InstallKeypair, RemoveKeypair
 from ..wireguard.inbound import Inbound
 from .channel import Channel
-from .coalesce import coalesce
+from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
 from .worker import BUDGET, RemovePeer, Reporter, SetPeer
@@ -23,12 +23,14 @@ from .worker import BUDGET, RemovePeer, Reporter, SetPeer
 class InboundWorker:
     """One loop over two descriptors, asleep while neither has anything. `outbound` leads to the other worker."""
 
-    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, outbound: Channel) -> None:
+    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, outbound: Channel, core: DatapathCore) -> None:
         self._tun = tun
         self._udp = udp
         self._channel = channel
         self._outbound = outbound
-        self._inbound = Inbound()
+        self._core = core
+        self._arrivals = core.arrivals()
+        self._inbound = Inbound(core)
         self._reporter = Reporter(self._inbound, channel)
 
     def run(self) -> NoReturn:
@@ -49,19 +51,20 @@ class InboundWorker:
 
     def _pump(self) -> None:
         """Take what waits on the socket, up to the budget, and write it to TUN in as few pieces as possible."""
-        inbound, receive = self._inbound, self._udp.receive
+        inbound, arrivals, receive = self._inbound, self._arrivals, self._udp.receive
         now = time.monotonic()
-        packets: list[bytes] = []
+        arrivals.clear()
         budget = BUDGET
-        while budget > 0:
-            received = receive()
+        while budget > 0 and not arrivals.full():
+            received = receive(arrivals.space())
             if received is None:
                 break
-            datagrams, source = received
+            length, size, source = received
             # They may come on a keypair that was installed a moment ago.
             self._obey()
+            datagrams = arrivals.received(length, size)
             budget -= len(datagrams)
-            packets += inbound.receive(datagrams, source, now)
+            inbound.take(datagrams, source, now, arrivals)
         self._reporter.worked()
         # What the packets bring about, such as a new keypair or endpoint, must be known before they are answered.
         commands = inbound.take_commands()
@@ -69,12 +72,9 @@ class InboundWorker:
             self._outbound.send(commands)
         if inbound.urgent:
             self._reporter.report()
-        write = self._tun.write
-        for frame in coalesce(packets):
-            try:
-                write(frame)
-            except OSError:  # the device is down, or the kernel finds the packet malformed
-                inbound.drop(DropReason.WRITE_FAILED)
+        failed = self._core.write(self._tun, arrivals)
+        if failed:
+            inbound.drop(DropReason.WRITE_FAILED, failed)
 
     def _obey(self) -> None:
         while True:

@@ -10,11 +10,11 @@ import select
 import time
 from typing import Any, NoReturn
 
-from ..wireguard.errors import DropReason, PacketError
+from ..wireguard.errors import DropReason
 from ..wireguard.events import DropStaged, RemoveKeypair, SendKeepalive, SetEndpoint, UseKeypair
 from ..wireguard.outbound import Batch, Outbound
 from .channel import Channel
-from .segment import segment
+from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
 from .worker import BUDGET, RemovePeer, Reporter, SetPeer
@@ -23,12 +23,13 @@ from .worker import BUDGET, RemovePeer, Reporter, SetPeer
 class OutboundWorker:
     """One loop over three descriptors, asleep while none has anything. `inbound` leads to the other worker."""
 
-    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, inbound: Channel, mtu: int) -> None:
+    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, inbound: Channel, core: DatapathCore) -> None:
         self._tun = tun
         self._udp = udp
         self._channel = channel
         self._inbound = inbound
-        self._outbound = Outbound(mtu)
+        self._core = core
+        self._outbound = Outbound(tun.mtu, core)
 
     def run(self) -> NoReturn:
         """Until the control process is gone (EOFError, or an OSError of the channel) or the device is (OSError)."""
@@ -51,34 +52,16 @@ class OutboundWorker:
             timeout = reporter.report()
 
     def _pump(self) -> None:
-        """Send what waits on TUN, up to the budget. Single packets that follow each other to one place go together."""
-        outbound, read = self._outbound, self._tun.read
+        """Send what waits on TUN, up to the budget. Packets that follow each other to one place go together."""
+        outbound = self._outbound
         now = time.monotonic()
-        budget = BUDGET
-        together: list[bytes] = []
-        place = b""
-        while budget > 0:
-            frame = read()
-            if frame is None:
-                break
-            try:
-                packets = segment(frame)
-            except PacketError as error:
-                outbound.drop(error.reason)
-                continue
-            budget -= len(packets)
-            destination = _destination(packets[0])
-            if destination != place:
-                self._seal(together, now)
-                together, place = packets, destination
-            else:
-                together += packets
-        self._seal(together, now)
-
-    def _seal(self, packets: list[bytes], now: float) -> None:
-        # They may be answers to what the other worker received a moment ago, on a new keypair or from a new endpoint.
-        self._obey(self._inbound)
-        self._send(self._outbound.send(packets, now))
+        runs, malformed = self._core.read(self._tun, BUDGET)
+        if malformed:
+            outbound.drop(DropReason.MALFORMED_OUTGOING_PACKET, malformed)
+        for packets in runs:
+            # They may be answers to what the other worker received a moment ago, on a new keypair or endpoint.
+            self._obey(self._inbound)
+            self._send(outbound.send(packets, now))
 
     def _send(self, batches: list[Batch]) -> None:
         for endpoint, datagrams in batches:
@@ -112,7 +95,3 @@ class OutboundWorker:
             outbound.remove_peer(command.public_key)
         else:
             raise TypeError(f"not a command for the outbound worker: {command!r}")
-
-
-def _destination(packet: bytes) -> bytes:
-    return packet[24:40] if packet[:1] >= b"\x60" else packet[16:20]

@@ -54,7 +54,7 @@ def segment(frame: bytes) -> list[bytes]:
 def _complete(packet: bytes, start: int, offset: int) -> bytes:
     """Finish a checksum whose field holds the sum of the pseudo-header."""
     field = start + offset
-    if field + 2 > len(packet):
+    if field + 2 > len(packet) or start < _SHORTEST.get(packet[0] >> 4, 65536):
         raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
     # 65535 minus the sum is never 0, which UDP would read as "no checksum"; elsewhere 65535 is as good as 0.
     checksum = 65535 - words_sum(packet[start:]) % 65535

@@ -50,10 +50,13 @@ class Tun:
         except OSError as error:
             os.close(self.fd)
             raise DatapathError(f"cannot set up the TUN device {interface}: {error.strerror}") from error
-        self._set_offloads(interface)
+        self.mtu = mtu
+        self.takes_udp = self._set_offloads(interface)
 
-    def _set_offloads(self, interface: str) -> None:
-        """Ask for the most first: the kernel takes a set as a whole or not at all. UDP came with Linux 6.2."""
+    def _set_offloads(self, interface: str) -> bool:
+        """Return whether datagrams may be written joined, which came with their segmentation.
+
+        Ask for the most first: the kernel takes a set as a whole or not at all. UDP came with Linux 6.2."""
         for offloads, missing in ((_TCP | _UDP, ""), (_TCP, "UDP segmentation"), (0, "segmentation")):
             try:
                 fcntl.ioctl(self.fd, _TUNSETOFFLOAD, offloads)
@@ -61,7 +64,8 @@ class Tun:
                 continue
             if missing:
                 _log.info("%s: this kernel's TUN has no offload of %s; going on without it", interface, missing)
-            return
+            return bool(offloads & _UDP)
+        return False
 
     def read(self) -> Optional[bytes]:
         """The next frame, or None when there is none. Raises OSError when the device is gone."""

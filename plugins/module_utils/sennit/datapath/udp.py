@@ -14,9 +14,11 @@ import logging
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
+from ..wireguard.aead import Buffer
+from ..wireguard.batch import Datagrams, Piece, cut
 from ..wireguard.events import Endpoint
 from .base import DatapathError
 
@@ -62,8 +64,6 @@ class UdpSocket:
         self._has(_UDP_GRO, 1, "UDP_GRO")
         # By endpoint: datagrams of this size and larger are sent one by one, as the way there cannot segment them.
         self._refused: dict[Endpoint, int] = {}
-        self._buffer = bytearray(65536)
-        self._view = memoryview(self._buffer)
         self._source: tuple[Any, Endpoint] = (None, ("", 0))
         self._destination: tuple[Optional[Endpoint], Optional[tuple[Any, ...]]] = (None, None)
 
@@ -75,29 +75,31 @@ class UdpSocket:
             return False
         return True
 
-    def send(self, datagrams: list[bytes], endpoint: Endpoint) -> int:
+    def send(self, datagrams: Sequence[Buffer], endpoint: Endpoint) -> int:
         """Send the datagrams in order, waiting for buffer space. Return how many of them the kernel refused."""
         address = self._address(endpoint)
         if address is None:
             return len(datagrams)
         below = self._refused.get(endpoint, _MAX_PAYLOAD + 1) if self._segments else 0
         failed = 0
-        for start, end in batches(datagrams, below):
-            if end - start == 1:
-                failed += not self._send_one(datagrams[start], address)
+        for piece in datagrams.pieces if isinstance(datagrams, Datagrams) else pieces(datagrams):
+            buffers, size, count = piece
+            if count == 1:
+                failed += not self._send_one(buffers[0], address)
                 continue
-            batch = datagrams[start:end]
-            size = len(batch[0])
-            ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
-            try:
-                self.socket.sendmsg(batch, ancillary, 0, address)
-            except OSError as error:
-                if error.errno not in (errno.EIO, errno.EINVAL, errno.EMSGSIZE):
-                    failed += len(batch)
+            if size < below:
+                ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
+                try:
+                    self.socket.sendmsg(buffers, ancillary, 0, address)
                     continue
-                # EIO: the device cannot checksum segments. The others: they are longer than the MTU of the way there.
-                self._refuse(endpoint, 0 if error.errno == errno.EIO else size)
-                failed += sum(not self._send_one(datagram, address) for datagram in batch)
+                except OSError as error:
+                    if error.errno not in (errno.EIO, errno.EINVAL, errno.EMSGSIZE):
+                        failed += count
+                        continue
+                    # EIO: the device cannot checksum segments. The others: they are longer than the way's MTU.
+                    below = 0 if error.errno == errno.EIO else size
+                    self._refuse(endpoint, below)
+            failed += sum(not self._send_one(datagram, address) for datagram in cut(piece))
         return failed
 
     def send_now(self, datagram: bytes, endpoint: Endpoint) -> bool:
@@ -105,30 +107,26 @@ class UdpSocket:
         address = self._address(endpoint)
         return address is not None and self._send_one(datagram, address, socket.MSG_DONTWAIT)
 
-    def receive(self) -> Optional[tuple[list[memoryview], Endpoint]]:
-        """The datagrams of one source that the kernel had joined, or None when nothing has come.
+    def receive(self, space: memoryview) -> Optional[tuple[int, int, Endpoint]]:
+        """Receive what the kernel had joined of one source; None when nothing has come.
 
-        They are valid until the next call.
+        Returns its length, and that of each datagram in it but for a shorter last one. `space` is of 65,536 bytes.
         """
         try:
             length, ancillary, _flags, address = self.socket.recvmsg_into(
-                (self._buffer,), _ANCILLARY_SPACE, socket.MSG_DONTWAIT
+                (space,), _ANCILLARY_SPACE, socket.MSG_DONTWAIT
             )
         except OSError:  # nothing there, or an error an earlier packet met, which is cleared by reading it
             return None
-        view = self._view
         if address != self._source[0]:
             self._source = (address, _endpoint(address))
         size = length
         for level, kind, data in ancillary:
             if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
                 size = int.from_bytes(data, sys.byteorder)
-        if not 0 < size < length:
-            return [view[:length]], self._source[1]
-        return [view[at : min(at + size, length)] for at in range(0, length, size)], self._source[1]
+        return length, size, self._source[1]
 
     def close(self) -> None:
-        self._view.release()
         self.socket.close()
 
     def _refuse(self, endpoint: Endpoint, size: int) -> None:
@@ -138,7 +136,7 @@ class UdpSocket:
                 self._refused.clear()
         self._refused[endpoint] = size
 
-    def _send_one(self, datagram: bytes, address: tuple[Any, ...], flags: int = 0) -> bool:
+    def _send_one(self, datagram: Buffer, address: tuple[Any, ...], flags: int = 0) -> bool:
         try:
             self.socket.sendto(datagram, flags, address)
         except OSError:
@@ -154,22 +152,18 @@ class UdpSocket:
         return address
 
 
-def batches(datagrams: list[bytes], below: int) -> Iterator[tuple[int, int]]:
-    """Ranges that one call with UDP_SEGMENT can carry: all of one size, but for a shorter last one.
-
-    Datagrams of `below` bytes and more go one by one.
-    """
+def pieces(datagrams: Sequence[Buffer]) -> Iterator[Piece]:
+    """What one call with UDP_SEGMENT can carry each: all of one size, but for a shorter last one."""
     start, count = 0, len(datagrams)
     while start < count:
         size = len(datagrams[start])
         end = start + 1
-        if size < below:
-            most = min(count, start + min(_MAX_SEGMENTS, _MAX_PAYLOAD // size))
-            while end < most and len(datagrams[end]) == size:
-                end += 1
-            if end < most and len(datagrams[end]) < size:
-                end += 1
-        yield start, end
+        most = min(count, start + min(_MAX_SEGMENTS, _MAX_PAYLOAD // size)) if size else end
+        while end < most and len(datagrams[end]) == size:
+            end += 1
+        if end < most and len(datagrams[end]) < size:
+            end += 1
+        yield Piece(datagrams[start:end], size, end - start)
         start = end
 
 

@@ -43,6 +43,7 @@ from ..wireguard.events import (
 from . import worker
 from .base import USERSPACE, DatapathError, DatapathStatus
 from .channel import Channel
+from .core import choose
 from .inbound_worker import InboundWorker
 from .outbound_worker import OutboundWorker
 from .tun import Tun
@@ -108,14 +109,16 @@ class UserspaceDatapath:
         gc.collect()
         gc.freeze()
         to_inbound, to_outbound = Channel.pair()
+        core = choose()
+        self._core = core.name
 
         def send(channel: Channel) -> NoReturn:
             to_outbound.close()
-            OutboundWorker(self._tun, self._udp, channel, to_inbound, self._mtu).run()
+            OutboundWorker(self._tun, self._udp, channel, to_inbound, core).run()
 
         def receive(channel: Channel) -> NoReturn:
             to_inbound.close()
-            InboundWorker(self._tun, self._udp, channel, to_outbound).run()
+            InboundWorker(self._tun, self._udp, channel, to_outbound, core).run()
 
         self._outbound = self._fork("sennit-outbound", send)
         self._inbound = self._fork("sennit-inbound", receive)

@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
+from .batch import Core
 from .control import Control
 from .errors import DropReason
 from .events import (
@@ -52,12 +53,17 @@ class Device:
     """
 
     def __init__(
-        self, private_key: bytes, *, mtu: int = DEFAULT_MTU, random: Callable[[int], bytes] = os.urandom
+        self,
+        private_key: bytes,
+        *,
+        mtu: int = DEFAULT_MTU,
+        random: Callable[[int], bytes] = os.urandom,
+        core: Optional[Core] = None,
     ) -> None:
         """Raises ValueError when the private key is not 32 bytes long."""
         self.control = Control(private_key, random=random)
-        self.outbound = Outbound(mtu)
-        self.inbound = Inbound()
+        self.outbound = Outbound(mtu, core)
+        self.inbound = Inbound(core)
 
     @property
     def public_key(self) -> bytes:
@@ -140,4 +146,4 @@ class Device:
 
 
 def _sent(batches: Iterable[Batch]) -> list[tuple[bytes, Endpoint]]:
-    return [(datagram, endpoint) for endpoint, datagrams in batches for datagram in datagrams]
+    return [(bytes(datagram), endpoint) for endpoint, datagrams in batches for datagram in datagrams]

@@ -10,19 +10,17 @@ No I/O and no clock. The unit is a batch: the datagrams of a call come from one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from struct import Struct
-from typing import Optional, Union
+from typing import Callable, Optional, Union
 
-from .aead import Aead, AuthenticationError, Buffer, new_aead
+from .aead import Buffer
 from .allowed_ips import AllowedIPs
+from .batch import HEADER, Arrivals, Core, Opened, Opener, PythonCore
 from .constants import (
     COOKIE_REPLY_LENGTH,
     HANDSHAKE_QUEUE_CAPACITY,
     INITIATION_LENGTH,
-    REJECT_AFTER_MESSAGES,
     REJECT_AFTER_TIME,
     RESPONSE_LENGTH,
-    TRANSPORT_HEADER_LENGTH,
     TRANSPORT_OVERHEAD,
     TYPE_COOKIE_REPLY,
     TYPE_INITIATION,
@@ -41,11 +39,7 @@ from .events import (
     UseKeypair,
 )
 from .keypair import Keypair
-from .replay import ReplayWindow
 
-_HEADER = Struct("<IIQ")  # type and three zero bytes, our index, the counter
-_TYPE = Struct("<I")
-_NONCE = Struct("<4xQ")
 _HANDSHAKE_LENGTHS = {
     TYPE_INITIATION: INITIATION_LENGTH,
     TYPE_RESPONSE: RESPONSE_LENGTH,
@@ -57,27 +51,25 @@ class _Session:
     """The receiving side of one keypair, and what arrived on it since the last report."""
 
     __slots__ = (
-        "aead",
         "at",
         "bytes",
         "endpoint",
         "expires_at",
         "keepalive",
         "local_index",
+        "opener",
         "packets",
         "peer",
         "unconfirmed",
-        "window",
     )
 
-    def __init__(self, peer: bytes, keypair: Keypair) -> None:
+    def __init__(self, peer: bytes, keypair: Keypair, opener: Opener) -> None:
         self.peer = peer
         # A responder's keypair, until the first packet on it shows that the initiator has it, too (section 5.1).
         self.unconfirmed = None if keypair.initiator else keypair
-        self.aead: Aead = new_aead(keypair.receive_key)
+        self.opener = opener
         self.local_index = keypair.local_index
         self.expires_at = keypair.created_at + REJECT_AFTER_TIME
-        self.window = ReplayWindow()
         self.packets = 0
         self.bytes = 0
         self.keepalive = False
@@ -91,12 +83,13 @@ class Inbound:
     `urgent` is true while an event waits that must not be held back to be summed up with later ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, core: Optional[Core] = None) -> None:
         self.urgent = False
+        self._core: Core = core or PythonCore()
         self._allowed_ips = AllowedIPs()
         self._peers: dict[bytes, dict[int, _Session]] = {}
         self._sessions: dict[int, _Session] = {}
-        self._source: tuple[bytes, Optional[bytes]] = (b"", None)  # the last inner source and its owner
+        self._generation = 1  # of allowed IPs
         self._active: dict[int, _Session] = {}
         self._handshakes: list[HandshakeReceived] = []
         self._moved: dict[bytes, Endpoint] = {}
@@ -111,19 +104,21 @@ class Inbound:
         self._allowed_ips.remove_peer(public_key)
         for prefix in allowed_ips:
             self._allowed_ips.insert(prefix, public_key)
-        self._source = (b"", None)
+        self._generation = self._generation % 0xFFFFFFFF + 1
 
     def remove_peer(self, public_key: bytes) -> None:
         for index in self._peers.pop(public_key, {}):
             self._sessions.pop(index, None)
         self._allowed_ips.remove_peer(public_key)
-        self._source = (b"", None)
+        self._generation = self._generation % 0xFFFFFFFF + 1
 
     def install_keypair(self, public_key: bytes, keypair: Keypair) -> None:
         """Packets may arrive on this keypair from now on, besides those installed before."""
         sessions = self._peers.get(public_key)
         if sessions is not None:
-            sessions[keypair.local_index] = self._sessions[keypair.local_index] = _Session(public_key, keypair)
+            opener = self._core.opener(keypair.receive_key, keypair.local_index)
+            session = _Session(public_key, keypair, opener)
+            sessions[keypair.local_index] = self._sessions[keypair.local_index] = session
 
     def remove_keypair(self, local_index: int) -> None:
         session = self._sessions.pop(local_index, None)
@@ -132,50 +127,58 @@ class Inbound:
 
     # --- packets
 
-    # One loop on purpose: a call a step would cost more than the steps.
-    def receive(self, datagrams: Sequence[Buffer], source: Endpoint, now: float) -> list[bytes]:  # noqa: C901
-        """Take datagrams from one source; return the inner IP packets, in order, without their padding.
+    def receive(self, datagrams: Sequence[Buffer], source: Endpoint, now: float) -> list[bytes]:
+        """As take(); return the inner packets."""
+        arrivals = self._core.arrivals()
+        self.take(datagrams, source, now, arrivals)
+        return arrivals.packets()
+
+    def take(self, datagrams: Sequence[Buffer], source: Endpoint, now: float, arrivals: Arrivals) -> None:
+        """Take datagrams from one source; append the inner IP packets, in order, without their padding.
 
         What is refused is counted by reason. Handshake messages become events.
         """
-        packets: list[bytes] = []
-        append, unpack, pack_nonce = packets.append, _HEADER.unpack_from, _NONCE.pack
-        session: Optional[_Session] = None
-        heard: Optional[_Session] = None
-        for datagram in datagrams:
+        at, count = 0, len(datagrams)
+        while at < count:
+            datagram = datagrams[at]
             if len(datagram) < TRANSPORT_OVERHEAD:
                 self.drop(DropReason.WRONG_LENGTH)
+                at += 1
                 continue
-            kind, index, counter = unpack(datagram)
+            kind, index, _counter = HEADER.unpack_from(datagram)
             if kind != TYPE_TRANSPORT:
                 self._handshake(kind, datagram, source)
+                at += 1
                 continue
-            if session is None or session.local_index != index:
-                session = self._usable_session(index, now)
-                if session is None:
-                    continue
-            try:
-                packet = session.aead.decrypt(pack_nonce(counter), datagram[TRANSPORT_HEADER_LENGTH:], None)
-            except AuthenticationError:
-                self.drop(DropReason.DATA_AUTHENTICATION)
+            session = self._usable_session(index, now)
+            if session is None:
+                at += 1
                 continue
-            if not session.window.accept(counter):
-                beyond = counter >= REJECT_AFTER_MESSAGES
-                self.drop(DropReason.COUNTER_LIMIT if beyond else DropReason.REPLAYED_COUNTER)
-                continue
-            # Authenticated: the peer is there, whatever the packet holds.
-            if session is not heard:
-                heard = session
-                self._heard(session, source, now)
-            if not packet:
+            opened = session.opener.open(datagrams, at, arrivals, self._allowed(session.peer), self._generation)
+            at = opened.end
+            self._account(session, opened, source, now)
+
+    def _allowed(self, peer: bytes) -> Callable[[bytes], bool]:
+        lookup = self._allowed_ips.lookup
+        return lambda source: lookup(source) == peer
+
+    def _account(self, session: _Session, opened: Opened, source: Endpoint, now: float) -> None:
+        if opened.packets or opened.keepalives:
+            # Authenticated: the peer is there, whatever the packets hold.
+            self._heard(session, source, now)
+            session.packets += opened.packets
+            session.bytes += opened.bytes
+            if opened.keepalives:
                 session.keepalive = self.urgent = True
-                continue
-            session.packets += 1
-            session.bytes += len(datagram)
-            inner = self._inner(packet, session.peer)
-            if inner is not None:
-                append(inner)
-        return packets
+        for reason, dropped in (
+            (DropReason.DATA_AUTHENTICATION, opened.unauthentic),
+            (DropReason.REPLAYED_COUNTER, opened.replayed),
+            (DropReason.COUNTER_LIMIT, opened.beyond),
+            (DropReason.MALFORMED_INNER_PACKET, opened.malformed),
+            (DropReason.SOURCE_NOT_ALLOWED, opened.not_allowed),
+        ):
+            if dropped:
+                self.drop(reason, dropped)
 
     def drop(self, reason: DropReason, count: int = 1) -> None:
         """Count packets that were dropped, here or by whoever carries the packets further."""
@@ -237,32 +240,6 @@ class Inbound:
             if next(reversed(self._peers[session.peer])) == session.local_index:
                 self._confirmed[session.peer] = session.unconfirmed
             session.unconfirmed = None
-
-    def _inner(self, packet: bytes, peer: bytes) -> Optional[bytes]:
-        """The IP packet without padding, or None if it is malformed or the peer may not send from its source."""
-        version = packet[0] >> 4
-        if version == 4 and len(packet) >= 20:
-            length = packet[2] << 8 | packet[3]
-            source = packet[12:16]
-            shortest = 20
-        elif version == 6 and len(packet) >= 40:
-            length = (packet[4] << 8 | packet[5]) + 40
-            source = packet[8:24]
-            shortest = 40
-        else:
-            self.drop(DropReason.MALFORMED_INNER_PACKET)
-            return None
-        if not shortest <= length <= len(packet):
-            self.drop(DropReason.MALFORMED_INNER_PACKET)
-            return None
-        known, owner = self._source
-        if source != known:
-            owner = self._allowed_ips.lookup(source)
-            self._source = (source, owner)
-        if owner != peer:
-            self.drop(DropReason.SOURCE_NOT_ALLOWED)
-            return None
-        return packet if length == len(packet) else packet[:length]
 
     def _handshake(self, kind: int, datagram: Buffer, source: Endpoint) -> None:
         length = _HANDSHAKE_LENGTHS.get(kind)

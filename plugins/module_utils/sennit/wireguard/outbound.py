@@ -12,43 +12,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from struct import Struct
 from typing import Optional
 
-from .aead import Aead, Buffer, new_aead
+from .aead import Buffer
 from .allowed_ips import AllowedIPs
-from .constants import (
-    PADDING_MULTIPLE,
-    REJECT_AFTER_MESSAGES,
-    REJECT_AFTER_TIME,
-    STAGED_PACKETS,
-    TRANSPORT_OVERHEAD,
-    TYPE_TRANSPORT,
-)
+from .batch import Core, PythonCore, Sealer
+from .constants import REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, STAGED_PACKETS, TRANSPORT_OVERHEAD
 from .errors import DropReason
 from .events import DataSent, Dropped, Endpoint, Event, HandshakeNeeded, KeepaliveSent
 from .keypair import Keypair
 
-Batch = tuple[Endpoint, list[bytes]]
+Batch = tuple[Endpoint, Sequence[Buffer]]
 """Datagrams in the order of their counters, all for one endpoint."""
-
-_HEADER = Struct("<IIQ")  # type and three zero bytes, the receiver's index, the counter (section 5.4.6)
-_NONCE_PREFIX = bytes(4)
-_PADDING = bytes(PADDING_MULTIPLE)
-_ADDRESSES = {4: slice(16, 20), 6: slice(24, 40)}  # of the destination, by IP version
 
 
 class _Session:
     """The sending side of one keypair."""
 
-    __slots__ = ("aead", "counter", "expires_at", "local_index", "remote_index")
+    __slots__ = ("counter", "expires_at", "local_index", "sealer")
 
-    def __init__(self, keypair: Keypair) -> None:
-        self.aead: Aead = new_aead(keypair.send_key)
+    def __init__(self, keypair: Keypair, sealer: Sealer) -> None:
+        self.sealer = sealer
         self.counter = 0
         self.expires_at = keypair.created_at + REJECT_AFTER_TIME
         self.local_index = keypair.local_index
-        self.remote_index = keypair.remote_index
 
 
 class _Peer:
@@ -82,9 +69,10 @@ class Outbound:
     `urgent` is true while an event waits that must not be held back to be summed up with later ones.
     """
 
-    def __init__(self, mtu: int) -> None:
+    def __init__(self, mtu: int, core: Optional[Core] = None) -> None:
         self.urgent = False
         self._mtu = mtu
+        self._core: Core = core or PythonCore()
         self._allowed_ips = AllowedIPs()
         self._peers: dict[bytes, _Peer] = {}
         self._route: tuple[Optional[bytes], Optional[_Peer]] = (None, None)  # the last destination's
@@ -132,7 +120,7 @@ class Outbound:
         if keypair.local_index in peer.used:
             return []
         peer.used.add(keypair.local_index)
-        peer.session = _Session(keypair)
+        peer.session = _Session(keypair, self._core.sealer(keypair.send_key, keypair.remote_index, self._mtu))
         return self.send_keepalive(public_key, now) if keypair.initiator else self._flush(peer, now)
 
     def remove_keypair(self, public_key: bytes, local_index: int) -> None:
@@ -158,12 +146,10 @@ class Outbound:
         """Take IP packets with one destination. What cannot be sent now is staged or dropped, and counted."""
         if not packets:
             return []
-        first = packets[0]
-        version = first[0] >> 4 if len(first) >= 20 else 0
-        if version not in _ADDRESSES or (version == 6 and len(first) < 40):
+        destination = self._core.destination(packets)
+        if not destination:
             self.drop(DropReason.MALFORMED_OUTGOING_PACKET, len(packets))
             return []
-        destination = bytes(first[_ADDRESSES[version]])
         known, peer = self._route
         if destination != known:
             owner = self._allowed_ips.lookup(destination)
@@ -202,25 +188,14 @@ class Outbound:
             peer.session = None
             self._stage(peer, packets)
             return []
-        datagrams: list[bytes] = []
-        append, pack, encrypt = datagrams.append, _HEADER.pack, session.aead.encrypt
-        index, counter, mtu = session.remote_index, session.counter, self._mtu
-        size = 0
-        for packet in packets:
-            length = len(packet)
-            padding = min(-length % PADDING_MULTIPLE, mtu - length) if length < mtu else 0
-            padded = b"".join((packet, _PADDING[:padding])) if padding else packet
-            header = pack(TYPE_TRANSPORT, index, counter)
-            append(header + encrypt(_NONCE_PREFIX + header[8:], padded, None))
-            counter += 1
-            size += length + padding
-        session.counter = counter
+        datagrams, size = session.sealer.seal(packets, session.counter)
+        session.counter += len(packets)
         if size:
             sent = self._sent.get((peer.public_key, session.local_index))
             if sent is None:
                 sent = self._sent[peer.public_key, session.local_index] = _Sent()
-            sent.packets += len(datagrams)
-            sent.bytes += size + TRANSPORT_OVERHEAD * len(datagrams)
+            sent.packets += len(packets)
+            sent.bytes += size + TRANSPORT_OVERHEAD * len(packets)
             sent.at = now
         else:
             self._keepalives[peer.public_key] = now
