@@ -54,6 +54,7 @@ def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Host,
             host.start()
             host.apply(signed)
         alpha.run("ping", "-n", "-c", "1", "-W", "10", beta.addresses[0])
+        assert alpha.status()["core"] == request.param
         yield alpha, beta
 
 

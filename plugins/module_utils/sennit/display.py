@@ -56,7 +56,7 @@ def _facts(status: dict[str, Any], now: float) -> list[list[str]]:
         ["node", status["node"] or "(not known before there is a netmap)"],
         ["addresses", "  ".join(status["addresses"]) or "-"],
         ["public key", status["public_key"]],
-        ["interface", f"{status['interface']}, {status['datapath']}, UDP port {status['listen_port']}"],
+        ["interface", f"{status['interface']}, {_datapath(status)}, UDP port {status['listen_port']}"],
         ["netmap", version],
     ]
     refused = netmap["refused"]
@@ -65,6 +65,10 @@ def _facts(status: dict[str, Any], now: float) -> list[list[str]]:
     facts += _choices(status)
     facts += [["PROBLEM", problem] for problem in status["problems"]]
     return facts
+
+
+def _datapath(status: dict[str, Any]) -> str:
+    return f"{status['datapath']} ({status['core']})" if status["core"] else str(status["datapath"])
 
 
 def _choices(status: dict[str, Any]) -> list[list[str]]:

@@ -43,6 +43,7 @@ def status(
         "network": config.network,
         "interface": config.interface,
         "datapath": live.name,
+        "core": live.core,
         "node": view.name if view else None,
         "public_key": public_key,
         "addresses": list(view.addresses) if view else [],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Optional, Protocol
 
 from ..wireguard.events import PeerConfig
 from ..wireguard.peer import PeerStatus
@@ -34,12 +34,14 @@ class DatapathStatus:
     """name is KERNEL or USERSPACE; peers are by public key; drops are packets by the reason.
 
     In userspace the reasons are DropReason's values; the kernel knows those of its interface's counters only.
+    core is the name of userspace's batch core ("native" or "python"), None in the kernel.
     """
 
     name: str
     listen_port: int
     peers: Mapping[bytes, PeerStatus]
     drops: Mapping[str, int]
+    core: Optional[str] = None
 
 
 class Datapath(Protocol):

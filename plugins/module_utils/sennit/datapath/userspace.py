@@ -162,7 +162,7 @@ class UserspaceDatapath:
 
     def status(self) -> DatapathStatus:
         drops = {reason.value: count for reason, count in self._control.drops.items()}
-        return DatapathStatus(USERSPACE, self._port, self._control.status(), drops)
+        return DatapathStatus(USERSPACE, self._port, self._control.status(), drops, self._core)
 
     def close(self) -> None:
         """End the workers; the device goes with them. They hold nothing that needs to be saved."""
