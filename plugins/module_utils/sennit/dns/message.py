@@ -22,6 +22,7 @@ try:
     import dns.rrset
 except ImportError as error:  # the agent goes on without names, and says so
     DNSPYTHON_IMPORT_ERROR: Optional[ImportError] = error
+    dns = None  # type: ignore[assignment]
 else:
     DNSPYTHON_IMPORT_ERROR = None
 
