@@ -36,6 +36,12 @@ hosts:
     gateway: far-router
     firewalld: false
     files: {/etc/marker: hello}
+  old:
+    interfaces: {eth0: {network: far, addresses: [198.51.100.43, "2001:db8:2::11"]}}
+    gateway: far-router
+    manager: ifupdown
+    resolver: resolvconf
+    nameservers: [203.0.113.53, "2001:db8::53"]
 """
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
@@ -138,6 +144,11 @@ def test_hosts_reach_each_other_through_the_routers(address: str) -> None:
     assert "ttl=62" in inside("wall", f"ping -n -c 1 -W 5 {address}")
 
 
+@pytest.mark.parametrize(("host", "nameservers"), [("plain", "127.0.0.53"), ("old", "203.0.113.53 2001:db8::53")])
+def test_a_host_asks_the_nameservers_that_its_resolver_says(host: str, nameservers: str) -> None:
+    assert inside(host, "awk '$1 == \"nameserver\" {print $2}' /etc/resolv.conf").split() == nameservers.split()
+
+
 def test_packages_can_be_installed_without_a_network() -> None:
     inside("plain", "apt-get update && apt-get install --yes python3-nacl wireguard-tools")
     assert inside("plain", "python3 -c 'import nacl.bindings' && wg --version")
@@ -181,7 +192,7 @@ def test_a_lab_with_a_dead_host_is_started_again(topology: Path) -> None:
     os.kill(supervisors()[0], signal.SIGKILL)
     done = lab("up", str(topology))
     assert done.returncode == 0, done.stderr
-    assert len(supervisors()) == 2
+    assert len(supervisors()) == 3
     assert inside("plain", "ls /root") == ""
 
 

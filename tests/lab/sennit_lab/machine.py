@@ -25,6 +25,7 @@ from .commands import run
 from .errors import LabError
 from .mounts import remove_tree
 from .network import Cable
+from .resolver import RESOLVERS
 from .topology import IFUPDOWN, NETWORK_MANAGER, NETWORKD, Host, Interface, Topology
 
 BOOTING, READY, STOPPED, FAILED = "booting", "ready", "stopped", "failed"
@@ -89,38 +90,42 @@ def prepare(machine: Machine, tree: Path, topology: Topology, cables: list[Cable
         directory.mkdir(parents=True)
     options = f"lowerdir={tree},upperdir={upper},workdir={work}"
     run("mount", "-t", "overlay", f"sennit-lab-{machine.lab}", "-o", options, str(machine.root))
-    manager = _MANAGERS[host.manager]
-    if manager.package is not None:
-        _install(machine.root, manager.package)
+    manager, resolver = _MANAGERS[host.manager], RESOLVERS[host.resolver]
+    packages = [package for package in (manager.package, resolver.package) if package is not None]
+    packages += [f"{package}-" for package in resolver.replaced if _is_installed(machine.root, package)]
+    if packages:
+        _install(machine.root, packages)
     files = {
         "/etc/hostname": f"{host.name}\n",
         "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n",
         "/etc/machine-id": f"{machine.identity}\n",
         "/root/.ssh/authorized_keys": key,
         **manager.files(topology, host),
+        **resolver.files(host),
         **host.files,
     }
     for path, content in files.items():
-        target = machine.root / path.lstrip("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(content, encoding="utf-8")
-        if target.suffix == ".nmconnection":
-            target.chmod(0o600)  # NetworkManager reads no profile that others may read
+        _write(machine.root / path.lstrip("/"), content)
     (machine.root / "root/.ssh").chmod(0o700)
-    systemctl = ("systemctl", "--root", str(machine.root))
-    if manager.disabled:
-        run(*systemctl, "mask", *manager.disabled)
-    if manager.enabled:
-        run(*systemctl, "enable", *manager.enabled)
-    if not host.firewalld:
-        run(*systemctl, "mask", "firewalld.service")
-    if host.services:
-        run(*systemctl, "enable", *host.services)
+    for verb, units in (
+        ("mask", (*manager.disabled, *resolver.disabled, *(() if host.firewalld else ("firewalld.service",)))),
+        ("enable", (*manager.enabled, *host.services)),
+    ):
+        if units:
+            run("systemctl", "--root", str(machine.root), verb, *units)
     plan = {
         "cables": [asdict(cable) for cable in cables],
         "interfaces": {interface.name: [str(a.ip) for a in interface.addresses] for interface in host.interfaces},
     }
     machine.plan.write_text(json.dumps(plan), encoding="utf-8")
+
+
+def _write(target: Path, content: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # a link would lead into this machine, not that one
+    target.write_text(content, encoding="utf-8")
+    if target.suffix == ".nmconnection":
+        target.chmod(0o600)  # NetworkManager reads no profile that others may read
 
 
 def _networkd(topology: Topology, host: Host) -> dict[str, str]:
@@ -132,6 +137,7 @@ def _networkd(topology: Topology, host: Host) -> dict[str, str]:
         lines += ["IPv6DuplicateAddressDetection=0"]
         lines += [f"Address={address}" for address in interface.addresses]
         lines += [f"Gateway={hop}" for hop in _hops(topology, host, interface)]
+        lines += [f"DNS={server}" for server in host.nameservers if interface is host.interfaces[0]]
         files[f"/etc/systemd/network/10-{interface.name}.network"] = "\n".join(lines) + "\n"
     return files
 
@@ -146,6 +152,9 @@ def _network_manager(topology: Topology, host: Host) -> dict[str, str]:
             lines += ["", f"[ipv{version}]", f"method={'manual' if addresses else 'disabled'}"]
             lines += [f"address{number}={address}" for number, address in enumerate(addresses, start=1)]
             lines += [f"gateway={hop}" for hop in _hops(topology, host, interface) if hop.version == version][:1]
+            if interface is host.interfaces[0]:
+                servers = [str(server) for server in host.nameservers if server.version == version]
+                lines += [f"dns={';'.join(servers)};"] if servers else []
         files[f"/etc/NetworkManager/system-connections/{interface.name}.nmconnection"] = "\n".join(lines) + "\n"
     return files
 
@@ -161,6 +170,8 @@ def _ifupdown(topology: Topology, host: Host) -> dict[str, str]:
             lines += ["    dad-attempts 0"] if address.version == 6 else []
             hops = [hop for hop in _hops(topology, host, interface) if hop in address.network]
             lines += [f"    gateway {hop}" for hop in hops[:1]]
+            if address is host.interfaces[0].addresses[0] and host.nameservers:
+                lines += [f"    dns-nameservers {' '.join(map(str, host.nameservers))}"]
     return {"/etc/network/interfaces": "\n".join(lines) + "\n"}
 
 
@@ -193,9 +204,13 @@ _MANAGERS = {
 }
 
 
-def _install(root: Path, package: str) -> None:
-    """Install a package from the tree's own repository."""
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", "-o", "APT::Sandbox::User=root", package]
+def _is_installed(root: Path, package: str) -> bool:
+    return (root / f"var/lib/dpkg/info/{package}.list").exists()
+
+
+def _install(root: Path, packages: list[str]) -> None:
+    """Install packages from the tree's own repository; remove those with a '-' at the end."""
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", "-o", "APT::Sandbox::User=root", *packages]
     environment = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LANG=C.UTF-8"]
     run("chroot", str(root), *environment, *command)
 

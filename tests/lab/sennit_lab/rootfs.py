@@ -52,15 +52,21 @@ INSTALLED_IN_SUITE = {
 
 # What can be installed later, without a network.
 OFFERED = [
+    "bind9-dnsutils",
+    "dnsmasq",
     "ifupdown",
     "iperf3",
     "network-manager",
     "python3-cryptography",
+    "python3-dnspython",
     "python3-nacl",
     "python3-pyroute2",
     "python3-tabulate",
+    "unbound",
     "wireguard-tools",
 ]
+# Offered as well; each is in place of another, so APT cannot plan for all of them at once.
+EXCLUSIVE = ["openresolv", "resolvconf"]
 OFFERED_IN_SUITE = {
     "bullseye": [],  # Debian 11 has no wireguard-go
     "bookworm": ["wireguard-go"],
@@ -148,10 +154,12 @@ def _build(suite: str, path: Path, lock: int, say: Callable[[str], None]) -> Non
 
 
 def _mmdebstrap(suite: str, target: Path) -> list[str]:
-    fetch = (
-        f'mkdir -p "$1/{REPOSITORY}/partial" && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes --download-only '
-        f'-o Dir::Cache::Archives="$1/{REPOSITORY}" install {" ".join(_offered(suite))}'
-    )
+    fetch = f'mkdir -p "$1/{REPOSITORY}/partial"'
+    for packages in (_offered(suite), *([package] for package in EXCLUSIVE)):
+        fetch += (
+            ' && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes --download-only '
+            f'-o Dir::Cache::Archives="$1/{REPOSITORY}" install {" ".join(packages)}'
+        )
     return [
         "mmdebstrap",
         "--mode=root",

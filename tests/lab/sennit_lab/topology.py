@@ -14,6 +14,8 @@
         suite: trixie                     # optional
         firewalld: false                  # optional; true unless said otherwise
         manager: NetworkManager           # optional; what configures its interfaces, systemd-networkd unless said so
+        resolver: file                    # optional; who owns its resolv.conf, systemd-resolved unless said so
+        nameservers: [203.0.113.53]       # optional; whom it asks for names
         files: {/etc/motd: hello}         # optional
         services: [page.service]          # optional; units to enable
 
@@ -38,6 +40,16 @@ DEFAULT_SUITE = "bookworm"
 
 # What can configure a host's interfaces.
 NETWORKD, NETWORK_MANAGER, IFUPDOWN = MANAGERS = ("systemd-networkd", "NetworkManager", "ifupdown")
+
+# What can own a host's resolv.conf, and the managers that tell it the nameservers; nobody owns a plain file.
+RESOLVED, RESOLVCONF, OPENRESOLV, FILE = "systemd-resolved", "resolvconf", "openresolv", "file"
+RESOLVERS = {
+    RESOLVED: MANAGERS,
+    RESOLVCONF: (IFUPDOWN,),
+    OPENRESOLV: (IFUPDOWN,),
+    NETWORK_MANAGER: (NETWORK_MANAGER,),
+    FILE: (NETWORKD, IFUPDOWN),
+}
 
 Prefix = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Address = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
@@ -82,6 +94,8 @@ class Host:
     suite: str | None
     firewalld: bool
     manager: str
+    resolver: str
+    nameservers: tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]
     files: Mapping[str, str]
     services: tuple[str, ...]
 
@@ -178,7 +192,8 @@ class _Reader:
     def _host(self, name: str, value: object) -> Host:
         key = f"hosts.{name}"
         self._name(key, name)
-        keys = {"interfaces", "gateway", "suite", "firewalld", "manager", "files", "services"}
+        keys = {"interfaces", "gateway", "suite", "firewalld", "files", "services"}
+        keys |= {"manager", "resolver", "nameservers"}
         given = self._mapping(key, value, keys)
         firewalld = given.get("firewalld", True)
         if not isinstance(firewalld, bool):
@@ -186,6 +201,11 @@ class _Reader:
         manager = given.get("manager", NETWORKD)
         if manager not in MANAGERS:
             self._fail(f"{key}.manager", manager, f"must be one of {', '.join(MANAGERS)}")
+        resolver = given.get("resolver", RESOLVED)
+        if not isinstance(resolver, str) or resolver not in RESOLVERS:
+            self._fail(f"{key}.resolver", resolver, f"must be one of {', '.join(RESOLVERS)}")
+        if manager not in RESOLVERS[resolver]:
+            self._fail(f"{key}.resolver", resolver, f"needs a manager that is {' or '.join(RESOLVERS[resolver])}")
         gateway = given.get("gateway")
         if gateway is not None and not isinstance(gateway, str):
             self._fail(f"{key}.gateway", gateway, "must be the name of a router or host")
@@ -202,6 +222,11 @@ class _Reader:
             suite=None if suite is None else self._suite(f"{key}.suite", suite),
             firewalld=firewalld,
             manager=manager,
+            resolver=resolver,
+            nameservers=tuple(
+                self._nameserver(f"{key}.nameservers", server)
+                for server in self._list(f"{key}.nameservers", given.get("nameservers", []))
+            ),
             files=files,
             services=tuple(self._name(f"{key}.services", s, re.compile(r"[\w@.-]+\.\w+")) for s in services),
         )
@@ -234,6 +259,12 @@ class _Reader:
                     self._fail(key, value, f"is already taken by {holder}")
                 return ipaddress.ip_interface(f"{address}/{prefix.prefixlen}")
         self._fail(key, value, f"is in no prefix of the network {network}")
+
+    def _nameserver(self, key: str, value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        try:
+            return ipaddress.ip_address(str(value))
+        except ValueError:
+            self._fail(key, value, "is not an IP address")
 
     def _prefix(self, key: str, value: object) -> Prefix:
         try:

@@ -86,6 +86,17 @@ def test_what_a_host_does_not_say(tmp_path: Path) -> None:
     assert topology.suite == "bookworm"
     assert (host.gateway, host.suite, host.firewalld, dict(host.files), host.services) == (None, None, True, {}, ())
     assert topology.gateways(host) == []
+    assert (host.manager, host.resolver, host.nameservers) == ("systemd-networkd", "systemd-resolved", ())
+
+
+def test_a_resolver_goes_with_some_managers(tmp_path: Path) -> None:
+    document = changed("hosts.alpha.manager", "ifupdown")
+    document["hosts"]["alpha"].update(resolver="openresolv", nameservers=["203.0.113.53", "2001:db8::53"])
+    host = loaded(tmp_path, document).hosts["alpha"]
+    assert (host.resolver, [str(server) for server in host.nameservers]) == (
+        "openresolv",
+        ["203.0.113.53", "2001:db8::53"],
+    )
 
 
 def test_a_gateway_gives_its_addresses_on_the_shared_network_only(tmp_path: Path) -> None:
@@ -149,6 +160,11 @@ BAD = [
     ("hosts.alpha.suite", ["trixie"], "hosts.alpha.suite"),
     ("hosts.alpha.firewalld", "yes please", "hosts.alpha.firewalld"),
     ("hosts.alpha.manager", "netplan", "hosts.alpha.manager"),
+    ("hosts.alpha.resolver", "bind", "hosts.alpha.resolver"),
+    ("hosts.alpha.resolver", "resolvconf", "hosts.alpha.resolver"),
+    ("hosts.alpha.resolver", ["file"], "hosts.alpha.resolver"),
+    ("hosts.alpha.nameservers", ["ns.example.org"], "hosts.alpha.nameservers"),
+    ("hosts.alpha.nameservers", "203.0.113.53", "hosts.alpha.nameservers"),
     ("hosts.alpha.files", {"etc/motd": "hello"}, "hosts.alpha.files"),
     ("hosts.alpha.files", {"/srv/../../etc/passwd": "hello"}, "hosts.alpha.files"),
     ("hosts.alpha.files", {"/etc/motd": 5}, "hosts.alpha.files"),
