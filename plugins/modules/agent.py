@@ -43,6 +43,24 @@ options:
     description: With O(state=absent), take away the node's key and its netmap, too. Its place in the mesh goes along.
     type: bool
     default: false
+  native:
+    description:
+      - Whether the agent has the native batch core, a small shared library over the host's own libcrypto that makes its
+        userspace datapath faster. The control node builds it with a C compiler for the host's architecture; the host
+        needs none.
+      - V(auto) takes it where it can be had. A control node without a compiler says so, and leaves a library that the
+        host has of the same source. V(true) fails without one. V(false) takes it away.
+      - Where the library does not work, the agent says why in its log and goes on without.
+    type: str
+    choices: [auto, 'true', 'false']
+    default: auto
+    version_added: 0.2.0
+  native_library:
+    description:
+      - A file on the control node that is the native core for the host's architecture, for instance from a package.
+        It is looked for where M(ansible.builtin.copy) does. Nothing is built then.
+    type: path
+    version_added: 0.2.0
   archive:
     description: The agent's code as a zip file in base64. The action plugin packs it; leave it out.
     type: str
@@ -55,6 +73,10 @@ EXAMPLES = r"""
 - name: Install the agent
   sennit.mesh.agent:
   register: sennit_agent
+
+- name: Install it with Python alone
+  sennit.mesh.agent:
+    native: false
 
 - name: Take the agent off the host, and its key with it
   sennit.mesh.agent:
@@ -72,6 +94,10 @@ version:
   type: str
   returned: with O(state=present)
   sample: 0.1.0
+native:
+  description: Whether the native core is installed (in check mode, would be).
+  type: bool
+  returned: with O(state=present)
 parts:
   description:
     - What changed (or would), of V(code), V(launcher), V(unit), V(key), and with O(state=absent) also V(service),
@@ -110,6 +136,8 @@ from ansible_collections.sennit.mesh.plugins.module_utils.sennit.host.routes imp
 
 RELEASES = agent_files.LIBRARY + "/releases"
 UNIT_IN_ARCHIVE = "sennit/sennit.service"
+NATIVE = "sennit/datapath/native/"
+LIBRARY_IN_ARCHIVE = NATIVE + "batch.so"
 
 
 def read_archive(text: str) -> dict[str, bytes]:
@@ -144,6 +172,11 @@ def read_tree(top: str) -> dict[str, bytes]:
     return files
 
 
+def native_source(files: dict[str, bytes]) -> dict[str, bytes]:
+    """What the native core's library is made of."""
+    return {name: files[name] for name in files if name.startswith(NATIVE) and name.endswith((".c", ".h"))}
+
+
 def readable_by_all(top: str) -> bool:
     """Whether files are 0644 and directories 0755, as installed."""
     for directory, _names, leaves in os.walk(top):
@@ -173,7 +206,12 @@ class Agent:
             files = read_archive(self.module.params["archive"] or "")
         except ValueError as error:
             self.module.fail_json(msg=str(error))
-        self._code(files)
+        before = read_tree(agent_files.PACKAGE + "/")
+        library = before.get(LIBRARY_IN_ARCHIVE)
+        if library and self.module.params["native"] != "false" and native_source(before) == native_source(files):
+            # Built where there was a compiler; what was built now takes its place.
+            files.setdefault(LIBRARY_IN_ARCHIVE, library)
+        self._code(before, files)
         self._file("launcher", ManagedFile(self.module, agent_files.LAUNCHER_FILE, 0o755), agent_files.LAUNCHER)
         unit = files[UNIT_IN_ARCHIVE].decode()
         self._file("unit", ManagedFile(self.module, agent_files.UNIT_FILE, 0o644), unit)
@@ -181,6 +219,7 @@ class Agent:
         key = self._key(outdated)
         result = self.represent()
         result["restart_needed"] = outdated
+        result["native"] = LIBRARY_IN_ARCHIVE in files
         result["public_key"] = key
         result["version"] = agent_files.version_of(files["sennit/__init__.py"].decode())
         return result
@@ -253,8 +292,7 @@ class Agent:
                 if not self.module.check_mode:
                     self._run("ip", family, kind, "flush", "table", str(table), protocol, str(PROTOCOL))
 
-    def _code(self, files: dict[str, bytes]) -> None:
-        before = read_tree(agent_files.PACKAGE + "/")
+    def _code(self, before: dict[str, bytes], files: dict[str, bytes]) -> None:
         if before == files and readable_by_all(agent_files.PACKAGE + "/"):
             return
         self.parts.append("code")
@@ -341,6 +379,8 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge": {"type": "bool", "default": False},
+            "native": {"type": "str", "choices": ["auto", "true", "false"], "default": "auto"},
+            "native_library": {"type": "path"},
             "archive": {"type": "str"},
         },
         supports_check_mode=True,

@@ -17,6 +17,9 @@ from typing import Optional
 
 SOURCE = pathlib.Path(__file__).parent.parent / "module_utils" / "sennit" / "datapath" / "native" / "batch.c"
 
+IN_PACKAGE = "sennit/datapath/native/batch.so"
+"""Where the agent looks for it."""
+
 # Nothing is linked but what any C library has, and by no version: so the library fits all distributions.
 FLAGS = [
     "-std=c11", "-O3", "-fPIC", "-shared", "-nostdlib", "-fvisibility=hidden", "-U_FORTIFY_SOURCE",

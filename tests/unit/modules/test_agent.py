@@ -22,10 +22,20 @@ def load(name: str) -> Any:
     return importlib.import_module("ansible_collections.sennit.mesh.plugins." + name)
 
 
-def archive(**files: str) -> str:
-    """An archive of a package with these modules besides what every package has."""
+NATIVE = "sennit/datapath/native/"
+
+
+def archive(native: tuple[str, str] | None = None, **files: str) -> str:
+    """An archive of a package with these modules besides what every package has.
+
+    native: source and library of the native core; an empty library is none.
+    """
     content = {"sennit/__init__.py": INIT, "sennit/sennit.service": "[Service]\n"}
     content.update({f"sennit/{name.replace('__', '/')}.py": text for name, text in files.items()})
+    if native is not None:
+        content[NATIVE + "batch.c"] = native[0]
+        if native[1]:
+            content[NATIVE + "batch.so"] = native[1]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
         for name, text in content.items():
@@ -101,6 +111,31 @@ def test_what_was_tampered_with_is_repaired(host: pathlib.Path, run: Any, damage
     assert not (cli.parent / "evil.py").exists()
 
 
+def test_the_native_core_comes_and_goes(host: pathlib.Path, run: Any, twice: Any) -> None:
+    module = load("modules.agent")
+    library = host / "usr/lib/sennit/sennit/datapath/native/batch.so"
+    assert not twice(module, archive=archive(("source", "")))["native"]
+    done = twice(module, archive=archive(("source", "library")))
+    assert (done["native"], done["parts"], library.read_text()) == (True, ["code"], "library")
+    assert "batch.so" in done["diff"][0]["after"]
+    library.write_text("tampered with")
+    assert run(module, archive=archive(("source", "library")))["parts"] == ["code"]
+    assert library.read_text() == "library"
+    done = twice(module, archive=archive(("source", "")), native=False)
+    assert (done["native"], done["parts"], library.exists()) == (False, ["code"], False)
+
+
+def test_a_control_node_without_a_compiler_leaves_a_library_of_the_same_source(host: pathlib.Path, run: Any) -> None:
+    module = load("modules.agent")
+    library = host / "usr/lib/sennit/sennit/datapath/native/batch.so"
+    run(module, archive=archive(("source", "library")))
+    done = run(module, archive=archive(("source", ""), cli="x = 1\n"))
+    assert (done["native"], done["parts"], library.read_text()) == (True, ["code"], "library")
+    assert not run(module, archive=archive(("source", ""), cli="x = 1\n"))["changed"]
+    done = run(module, archive=archive(("newer source", "")))
+    assert (done["native"], done["parts"], library.exists()) == (False, ["code"], False)
+
+
 def test_code_that_does_not_compile_leaves_the_old_code(host: pathlib.Path, run: Any) -> None:
     module = load("modules.agent")
     run(module, archive=archive(cli="x = 1\n"))
@@ -160,21 +195,3 @@ def test_a_service_older_than_its_code_is_outdated(
         state = {"ActiveState": "active", "UnitFileState": "enabled", "ExecMainStartTimestampMonotonic": started}
         monkeypatch.setattr(files, "unit_properties", lambda module, unit, names, state=state: state)
         assert files.service_state(None) == {"enabled": True, "active": True, "outdated": outdated}
-
-
-def test_the_archive_is_the_same_each_time_and_holds_the_whole_package(tmp_path: pathlib.Path) -> None:
-    action = load("action.agent")
-    packed = action.pack(action.PACKAGE)
-    assert packed == action.pack(action.PACKAGE)
-    files = load("modules.agent").read_archive(base64.b64encode(packed).decode())
-    top = ROOT / "plugins/module_utils"
-    wanted = {str(path.relative_to(top)) for path in (top / "sennit").rglob("*.py")}
-    assert set(files) == wanted | {"sennit/sennit.service"}
-
-
-def test_what_tools_leave_in_a_working_tree_is_not_packed(tmp_path: pathlib.Path) -> None:
-    for name in ("a.py", "__pycache__/a.cpython-311.pyc", ".mypy_cache/x.py", ".a.py.swp"):
-        (tmp_path / "sennit" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "sennit" / name).write_text("")
-    packed = load("action.agent").pack(tmp_path / "sennit")
-    assert zipfile.ZipFile(io.BytesIO(packed)).namelist() == ["sennit/a.py"]
