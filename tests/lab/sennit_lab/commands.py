@@ -12,6 +12,7 @@ from .errors import LabError
 PACKAGES = {
     "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
+    "nft": "nftables",
     "nsenter": "util-linux",
     "socat": "socat",
     "ssh-keygen": "openssh-client",

@@ -67,7 +67,7 @@ def add_switches(lab: str, topology: Topology) -> None:
 
 
 def add_router(lab: str, topology: Topology, router: Router, plan: Iterable[Cable]) -> None:
-    """Make a router's namespace, plug it in, and give it addresses and routes."""
+    """Make a router's namespace, plug it in, and give it addresses, routes and rules."""
     name = namespace(lab, router.name)
     # Duplicates are ruled out by the topology, so that nothing has to wait for their detection.
     no_detection = "net.ipv6.conf.default.accept_dad=0"
@@ -75,6 +75,8 @@ def add_router(lab: str, topology: Topology, router: Router, plan: Iterable[Cabl
     _plug(lab, name, plan)
     ip_batch(name, ["link set lo up", *_addresses(router.interfaces)])
     ip_batch(name, [f"route add {prefix} via {hop}" for prefix, hop in topology.routes(router)])
+    if router.nftables:
+        run("ip", "netns", "exec", name, "nft", "--file", "-", stdin=router.nftables)
 
 
 def add_host(lab: str, host: str, plan: Iterable[Cable]) -> None:

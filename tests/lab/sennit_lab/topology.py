@@ -6,6 +6,12 @@
     routers:                              # plain namespaces that forward; routes between them are found by the lab
       office-router:
         eth0: {network: office, addresses: [198.51.100.1, "2001:db8:1::1"]}
+      home-router:
+        wan0: {network: office, addresses: [198.51.100.2, "2001:db8:1::2"]}
+        lan0: {network: home, addresses: [192.168.1.1, "2001:db8:2::1"]}
+        nat: {outside: wan0, kind: symmetric}   # optional; of IPv4, see nat.py for the kinds
+        nftables: |                       # optional; rules of its own besides
+          table ip blocked { ... }
     hosts:                                # systemd-nspawn machines
       alpha:
         interfaces:
@@ -33,6 +39,7 @@ from typing import Any, NoReturn, Union
 
 import yaml
 
+from . import nat
 from .errors import LabError
 
 SUITES = ("bullseye", "bookworm", "trixie")
@@ -78,10 +85,15 @@ class Interface:
 
 @dataclass(frozen=True)
 class Router:
-    """A namespace that forwards between its networks."""
+    """A namespace that forwards between its networks; nftables: the rules that it does so by.
+
+    translated: its networks whose IPv4 addresses nobody outside sees.
+    """
 
     name: str
     interfaces: tuple[Interface, ...]
+    nftables: str = ""
+    translated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -118,8 +130,12 @@ class Topology:
         return [address.ip for i in device.interfaces if i.network in networks for address in i.addresses]
 
     def routes(self, router: Router) -> list[tuple[Prefix, ipaddress.IPv4Address | ipaddress.IPv6Address]]:
-        """A router's way to every network that routers reach: (prefix, next hop), by the fewest routers between."""
+        """A router's way to every network that routers reach: (prefix, next hop), by the fewest routers between.
+
+        What a router translates has no IPv4 prefix for those outside of it, and neither has anything behind that.
+        """
         reached = {interface.network for interface in router.interfaces}
+        hidden: set[str] = set()
         found = []
         # The first step of each path leads to a neighbour, so that neighbour's address is the next hop for all of it.
         frontier = [(other, hop) for other, hop in self._neighbours(router)]
@@ -130,12 +146,16 @@ class Topology:
                 if other.name in visited:
                     continue
                 visited.add(other.name)
+                known = {interface.network for interface in other.interfaces} & reached
                 for interface in other.interfaces:
                     if interface.network in reached:
                         continue
                     reached.add(interface.network)
+                    if known <= hidden or (interface.network in other.translated and known - other.translated):
+                        hidden.add(interface.network)
                     for prefix in self.networks[interface.network]:
-                        found += [(prefix, hop) for hop in hops if hop.version == prefix.version][:1]
+                        if prefix.version == 6 or interface.network not in hidden:
+                            found += [(prefix, hop) for hop in hops if hop.version == prefix.version][:1]
                 following += [(further, hops) for further, _ in self._neighbours(other)]
             frontier = following
         return found
@@ -176,8 +196,7 @@ class _Reader:
             given = self._list(f"networks.{name}", prefixes)
             self.networks[name] = tuple(self._prefix(f"networks.{name}", prefix) for prefix in given)
         routers = {
-            name: Router(self._name(f"routers.{name}", name), self._interfaces(f"routers.{name}", value))
-            for name, value in self._mapping("routers", top.get("routers", {})).items()
+            name: self._router(name, value) for name, value in self._mapping("routers", top.get("routers", {})).items()
         }
         hosts = {name: self._host(name, value) for name, value in self._mapping("hosts", top.get("hosts")).items()}
         if not hosts:
@@ -188,6 +207,26 @@ class _Reader:
         for host in hosts.values():
             self._check_gateway(topology, host)
         return topology
+
+    def _router(self, name: str, value: object) -> Router:
+        key = f"routers.{name}"
+        self._name(key, name)
+        given = dict(self._mapping(key, value))
+        rules = given.pop("nftables", "")
+        if not isinstance(rules, str):
+            self._fail(f"{key}.nftables", rules, "must be text")
+        translation = given.pop("nat", None)
+        interfaces = self._interfaces(key, given)
+        if translation is None:
+            return Router(name, interfaces, rules)
+        translation = self._mapping(f"{key}.nat", translation, {"outside", "kind"})
+        outside, kind = translation.get("outside"), translation.get("kind")
+        if outside not in [interface.name for interface in interfaces]:
+            self._fail(f"{key}.nat.outside", outside, "is no interface of the router")
+        if kind not in nat.KINDS:
+            self._fail(f"{key}.nat.kind", kind, f"must be one of {', '.join(nat.KINDS)}")
+        translated = frozenset(interface.network for interface in interfaces if interface.name != outside)
+        return Router(name, interfaces, nat.rules(kind, outside) + rules, translated)
 
     def _host(self, name: str, value: object) -> Host:
         key = f"hosts.{name}"

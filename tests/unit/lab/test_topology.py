@@ -114,6 +114,17 @@ def test_a_router_knows_the_way_to_every_network_of_the_routers(tmp_path: Path) 
     }
 
 
+def test_nobody_has_a_route_to_addresses_behind_a_nat(tmp_path: Path) -> None:
+    document = changed("routers.home-router.nat", {"outside": "wan0", "kind": "symmetric"})
+    document["routers"]["home-router"]["nftables"] = "table ip more {}"
+    topology = loaded(tmp_path, document)
+    assert [str(prefix) for prefix, _ in topology.routes(topology.routers["office-router"])] == ["2001:db8:2::/64"]
+    # From inside, the way out is as before.
+    outwards = {str(prefix) for prefix, _ in topology.routes(topology.routers["attic-router"])}
+    assert {"203.0.113.0/24", "198.51.100.0/27"} <= outwards
+    assert topology.routers["home-router"].nftables.endswith("table ip more {}")
+
+
 def test_a_lan_behind_a_host_is_in_no_routers_table() -> None:
     topology = load(TOPOLOGIES / "demo.yml")
     lan = ipaddress.ip_network("192.168.50.0/24")
@@ -136,6 +147,11 @@ BAD = [
     ("networks", {"a-name-of-sixteen": []}, "networks.a-name-of-sixteen"),
     ("networks", {"Office": []}, "networks.Office"),
     ("networks", None, "networks"),
+    ("routers.home-router.nat", "symmetric", "routers.home-router.nat"),
+    ("routers.home-router.nat", {"outside": "eth0", "kind": "symmetric"}, "routers.home-router.nat.outside"),
+    ("routers.home-router.nat", {"outside": ["wan0"], "kind": "symmetric"}, "routers.home-router.nat.outside"),
+    ("routers.home-router.nat", {"outside": "wan0", "kind": "conical"}, "routers.home-router.nat.kind"),
+    ("routers.home-router.nftables", ["table ip more {}"], "routers.home-router.nftables"),
     ("hosts", {}, "hosts"),
     ("hosts", [], "hosts"),
     ("hosts", {1: {}}, "hosts"),
