@@ -15,7 +15,7 @@ from sennit.datapath import udp
 from sennit.datapath.base import DatapathError
 from sennit.datapath.core import PYTHON
 from sennit.datapath.udp import UdpSocket
-from sennit.wireguard.events import Endpoint
+from sennit.wireguard.events import Endpoint, endpoint_of
 
 BATCH = [bytes([n]) * 1452 for n in range(50)] + [b"last"]
 
@@ -45,7 +45,7 @@ def take(receiver: UdpSocket, count: int) -> tuple[list[bytes], set[Endpoint], i
         if received is not None:
             length, size, source = received
             datagrams += map(bytes, arrivals.received(length, size))
-            sources.add(source)
+            sources.add(endpoint_of(source))
             pieces += 1
     assert receiver.receive(arrivals.space()) is None
     return datagrams, sources, pieces
@@ -97,10 +97,13 @@ def test_a_device_that_cannot_segment_is_remembered(
 
     class Refusing:
         def __init__(self, real: socket.socket) -> None:
-            self.sendto, self.close = real.sendto, real.close
+            self.real, self.close = real, real.close
             self.calls = 0
 
-        def sendmsg(self, *_arguments: object) -> None:
+        def sendmsg(self, buffers: object, ancillary: tuple[tuple[int, int, bytes], ...], *arguments: object) -> None:
+            if not ancillary:
+                self.real.sendmsg(buffers, ancillary, *arguments)
+                return
             self.calls += 1
             raise OSError(errno.EIO, "no checksums")
 

@@ -17,7 +17,7 @@ from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import BUDGET, RemovePeer, Reporter, SetPeer
+from .worker import BUDGET, RemovePeer, Reporter, RoutesChanged, SetPeer
 
 
 class OutboundWorker:
@@ -64,8 +64,8 @@ class OutboundWorker:
             self._send(outbound.send(packets, now))
 
     def _send(self, batches: list[Batch]) -> None:
-        for endpoint, datagrams in batches:
-            failed = self._udp.send(datagrams, endpoint)
+        for path, datagrams in batches:
+            failed = self._udp.send(datagrams, path)
             if failed:
                 self._outbound.drop(DropReason.SEND_FAILED, failed)
 
@@ -89,6 +89,8 @@ class OutboundWorker:
             outbound.remove_keypair(command.peer, command.local_index)
         elif isinstance(command, DropStaged):
             outbound.drop_staged(command.peer, command.reason)
+        elif isinstance(command, RoutesChanged):
+            self._udp.routes_changed()
         elif isinstance(command, SetPeer):
             outbound.set_peer(command.public_key, command.allowed_ips)
         elif isinstance(command, RemovePeer):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 import struct
 import sys
@@ -19,7 +20,8 @@ from typing import Any, Optional
 
 from ..wireguard.aead import Buffer
 from ..wireguard.batch import Datagrams, Piece, cut
-from ..wireguard.events import Endpoint
+from ..wireguard.events import Endpoint, Path, endpoint_of
+from . import sticky
 from .base import DatapathError
 
 _UDP_SEGMENT = 103
@@ -32,9 +34,14 @@ _BUFFER_BYTES = 7 << 20  # as wireguard-go: enough for a few milliseconds at 10 
 _MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS until Linux 6.8
 _MAX_PAYLOAD = 65535 - 20 - 8
 _MAX_REMEMBERED = 4096
-_ANCILLARY_SPACE = socket.CMSG_SPACE(4)
+_ANCILLARY_SPACE = socket.CMSG_SPACE(4) + sticky.ANCILLARY_SPACE
 _SEGMENT_SIZE = struct.Struct("=H")
 _MAPPED = "::ffff:"
+# What sending from an address or by an interface meets that the host no longer has.
+_SOURCE_GONE = frozenset({errno.EINVAL, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.ENETDOWN})
+
+_Way = tuple[tuple[Any, ...], sticky.Ancillary]
+"""An endpoint's address as this socket takes it, and where packets to it leave from."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +55,7 @@ class UdpSocket:
             self.socket, self.family = _open(port)
         except OSError as error:
             raise DatapathError(f"cannot listen on UDP port {port}: {error.strerror}") from error
+        self._fwmark = fwmark
         try:
             if fwmark:
                 self.socket.setsockopt(socket.SOL_SOCKET, _SO_MARK, fwmark)
@@ -62,10 +70,11 @@ class UdpSocket:
         self.port: int = self.socket.getsockname()[1]
         self._segments = self._has(_UDP_SEGMENT, 0, "UDP_SEGMENT")
         self._has(_UDP_GRO, 1, "UDP_GRO")
+        sticky.ask_for_pktinfo(self.socket, self.family)
         # By endpoint: datagrams of this size and larger are sent one by one, as the way there cannot segment them.
         self._refused: dict[Endpoint, int] = {}
-        self._source: tuple[Any, Endpoint] = (None, ("", 0))
-        self._destination: tuple[Optional[Endpoint], Optional[tuple[Any, ...]]] = (None, None)
+        self._source: tuple[Any, bytes, Path] = (None, b"", ("", 0))
+        self._ways: dict[Path, Optional[_Way]] = {}
 
     def _has(self, option: int, value: int, name: str) -> bool:
         try:
@@ -75,22 +84,23 @@ class UdpSocket:
             return False
         return True
 
-    def send(self, datagrams: Sequence[Buffer], endpoint: Endpoint) -> int:
+    def send(self, datagrams: Sequence[Buffer], path: Path) -> int:
         """Send the datagrams in order, waiting for buffer space. Return how many of them the kernel refused."""
-        address = self._address(endpoint)
-        if address is None:
+        way = self._way(path)
+        if way is None:
             return len(datagrams)
+        endpoint = endpoint_of(path)
         below = self._refused.get(endpoint, _MAX_PAYLOAD + 1) if self._segments else 0
         failed = 0
         for piece in datagrams.pieces if isinstance(datagrams, Datagrams) else pieces(datagrams):
             buffers, size, count = piece
             if count == 1:
-                failed += not self._send_one(buffers[0], address)
+                failed += not self._send_one(buffers[0], path)
                 continue
             if size < below:
-                ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
+                segments = (socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))
                 try:
-                    self.socket.sendmsg(buffers, ancillary, 0, address)
+                    self._send_message(buffers, path, segments)
                     continue
                 except OSError as error:
                     if error.errno not in (errno.EIO, errno.EINVAL, errno.EMSGSIZE):
@@ -99,15 +109,18 @@ class UdpSocket:
                     # EIO: the device cannot checksum segments. The others: they are longer than the way's MTU.
                     below = 0 if error.errno == errno.EIO else size
                     self._refuse(endpoint, below)
-            failed += sum(not self._send_one(datagram, address) for datagram in cut(piece))
+            failed += sum(not self._send_one(datagram, path) for datagram in cut(piece))
         return failed
 
-    def send_now(self, datagram: bytes, endpoint: Endpoint) -> bool:
+    def send_now(self, datagram: bytes, path: Path) -> bool:
         """Send one datagram if there is room for it."""
-        address = self._address(endpoint)
-        return address is not None and self._send_one(datagram, address, socket.MSG_DONTWAIT)
+        return self._send_one(datagram, path, socket.MSG_DONTWAIT)
 
-    def receive(self, space: memoryview) -> Optional[tuple[int, int, Endpoint]]:
+    def routes_changed(self) -> None:
+        """The host's links, addresses or routes are others now."""
+        self._ways.clear()
+
+    def receive(self, space: memoryview) -> Optional[tuple[int, int, Path]]:
         """Receive what the kernel had joined of one source; None when nothing has come.
 
         Returns its length, and that of each datagram in it but for a shorter last one. `space` is of 65,536 bytes.
@@ -118,13 +131,17 @@ class UdpSocket:
             )
         except OSError:  # nothing there, or an error an earlier packet met, which is cleared by reading it
             return None
-        if address != self._source[0]:
-            self._source = (address, _endpoint(address))
         size = length
+        info, info_level = b"", 0
         for level, kind, data in ancillary:
-            if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
+            if level != socket.IPPROTO_UDP:
+                info, info_level = data, level
+            elif kind == _UDP_GRO:
                 size = int.from_bytes(data, sys.byteorder)
-        return length, size, self._source[1]
+        if address != self._source[0] or info != self._source[1]:
+            endpoint = _endpoint(address)
+            self._source = (address, info, (*endpoint, *sticky.parse(info_level, info)) if info else endpoint)
+        return length, size, self._source[2]
 
     def close(self) -> None:
         self.socket.close()
@@ -136,20 +153,49 @@ class UdpSocket:
                 self._refused.clear()
         self._refused[endpoint] = size
 
-    def _send_one(self, datagram: Buffer, address: tuple[Any, ...], flags: int = 0) -> bool:
+    def _send_one(self, datagram: Buffer, path: Path, flags: int = 0) -> bool:
         try:
-            self.socket.sendto(datagram, flags, address)
+            self._send_message((datagram,), path, None, flags)
         except OSError:
             return False
         return True
 
-    def _address(self, endpoint: Endpoint) -> Optional[tuple[Any, ...]]:
-        """The endpoint as this socket takes it, or None where it cannot be reached from here."""
-        known, address = self._destination
-        if known != endpoint:
-            address = _address(endpoint, self.family)
-            self._destination = (endpoint, address)
-        return address
+    def _send_message(
+        self, buffers: Sequence[Buffer], path: Path, segments: Optional[tuple[int, int, bytes]], flags: int = 0
+    ) -> None:
+        """Raises OSError."""
+        way = self._way(path)
+        while way is not None:
+            address, ancillary = way
+            try:
+                self.socket.sendmsg(buffers, (*ancillary, segments) if segments else ancillary, flags, address)
+            except OSError as error:
+                self._ways.pop(path, None)
+                if not ancillary or error.errno not in _SOURCE_GONE:
+                    raise
+                # Either the host has changed, and the packet can leave in another way, or it is the packet's fault.
+                before, way = way, self._way(path)
+                if way == before:
+                    raise
+            else:
+                return
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    def _way(self, path: Path) -> Optional[_Way]:
+        """How to send there, or None where it cannot be reached from here."""
+        try:
+            return self._ways[path]
+        except KeyError:
+            pass
+        address = _address(endpoint_of(path), self.family)
+        way = None
+        if address is not None:
+            source = sticky.source_for(path, self._fwmark)
+            way = (address, sticky.ancillary(source, self.family) if source else ())
+        if len(self._ways) >= _MAX_REMEMBERED:
+            self._ways.clear()
+        self._ways[path] = way
+        return way
 
 
 def pieces(datagrams: Sequence[Buffer]) -> Iterator[Piece]:

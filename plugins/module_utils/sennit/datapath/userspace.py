@@ -15,10 +15,12 @@ shared by all, and the handshake messages are sent from here.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -40,7 +42,7 @@ from ..wireguard.events import (
     SetEndpoint,
     UseKeypair,
 )
-from . import worker
+from . import sticky, worker
 from .base import USERSPACE, DatapathError, DatapathStatus
 from .channel import Channel
 from .core import choose
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
     import asyncio
 
 _MAX_MESSAGES = 64  # taken from a worker in one turn of the event loop
+# Changes of the host's routes come in bursts: look a moment later, and for no more than this part of the time.
+_SETTLE_TIME = 0.05
+_LOOKING_SHARE = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +95,9 @@ class UserspaceDatapath:
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._failure: Optional[asyncio.Future[None]] = None
         self._timer: Optional[asyncio.TimerHandle] = None
+        self._ways = sticky.Ways(fwmark)
+        self._look: Optional[asyncio.TimerHandle] = None
+        self._look_after = 0.0
 
     # --- the interface
 
@@ -139,6 +147,7 @@ class UserspaceDatapath:
             if before is None or before.allowed_ips != config.allowed_ips:
                 self._tell_both(worker.SetPeer(public_key, config.allowed_ips))
             self._configured[public_key] = config
+        self._ways.keep(self._configured)
         self._settle()
 
     async def run(self) -> None:
@@ -147,7 +156,9 @@ class UserspaceDatapath:
 
         self._loop = asyncio.get_running_loop()
         self._failure = self._loop.create_future()
+        watching = sticky.watch()
         try:
+            self._loop.add_reader(watching, self._host_changed, watching)
             for each in self._workers:
                 self._loop.add_reader(each.channel.socket, self._readable, each)
             self._settle()
@@ -156,9 +167,12 @@ class UserspaceDatapath:
             for each in self._workers:
                 self._loop.remove_reader(each.channel.socket)
                 self._loop.remove_writer(each.channel.socket)
-            if self._timer is not None:
-                self._timer.cancel()
-            self._loop = self._failure = self._timer = None
+            self._loop.remove_reader(watching)
+            watching.close()
+            for timer in (self._timer, self._look):
+                if timer is not None:
+                    timer.cancel()
+            self._loop = self._failure = self._timer = self._look = None
 
     def status(self) -> DatapathStatus:
         drops = {reason.value: count for reason, count in self._control.drops.items()}
@@ -236,6 +250,27 @@ class UserspaceDatapath:
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(DatapathError(f"{dead.name} (process {dead.pid}) has ended"))
 
+    # --- where packets leave from
+
+    def _host_changed(self, watching: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # BlockingIOError when it is empty, ENOBUFS when it was too full
+            while watching.recv(65536):
+                pass
+        if self._look is None and self._loop is not None:
+            delay = max(_SETTLE_TIME, self._look_after - time.monotonic())
+            self._look = self._loop.call_later(delay, self._look_at_routes)
+
+    def _look_at_routes(self) -> None:
+        self._look = None
+        started = time.monotonic()
+        self._udp.routes_changed()
+        self._tell(self._outbound, worker.RoutesChanged())
+        for peer in self._ways.changed():
+            self._control.forget_source(peer, started)
+        self._settle()
+        ended = time.monotonic()
+        self._look_after = ended + (ended - started) / _LOOKING_SHARE
+
     # --- the control half
 
     def _advance(self) -> None:
@@ -263,6 +298,8 @@ class UserspaceDatapath:
         elif isinstance(command, InstallKeypair):
             self._tell(self._inbound, command)
         elif isinstance(command, (UseKeypair, SetEndpoint, SendKeepalive, DropStaged)):
+            if isinstance(command, SetEndpoint):
+                self._ways.use(command.peer, command.endpoint)
             self._tell(self._outbound, command)
         elif isinstance(command, RemoveKeypair):
             self._tell_both(command)

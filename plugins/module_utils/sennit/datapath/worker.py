@@ -40,6 +40,11 @@ class RemovePeer:
     public_key: bytes
 
 
+@dataclass(frozen=True)
+class RoutesChanged:
+    """For outbound: packets may have to leave in other ways."""
+
+
 class Half(Protocol):
     """What a reporter needs of Outbound or Inbound."""
 

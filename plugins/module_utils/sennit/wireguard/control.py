@@ -47,7 +47,6 @@ from .events import (
     DataSent,
     Dropped,
     DropStaged,
-    Endpoint,
     Event,
     HandshakeCompleted,
     HandshakeGaveUp,
@@ -56,12 +55,14 @@ from .events import (
     InstallKeypair,
     KeepaliveReceived,
     KeepaliveSent,
+    Path,
     PeerConfig,
     RemoveKeypair,
     SendDatagram,
     SendKeepalive,
     SetEndpoint,
     UseKeypair,
+    endpoint_of,
 )
 from .keypair import Keypair
 from .load import LoadMonitor, RateLimiter
@@ -112,7 +113,7 @@ class Control:
             endpoint_before = peer.config.endpoint
             peer.config = config
         if config.endpoint is not None and config.endpoint != endpoint_before:
-            self._set_endpoint(peer, config.endpoint)
+            self._set_endpoint(peer, config.endpoint, peer.endpoint_at)
         if config.persistent_keepalive != peer.timers.persistent_keepalive:
             peer.timers.persistent_keepalive_configured(config.persistent_keepalive)
             self._reschedule(peer)
@@ -124,6 +125,12 @@ class Control:
             self._forget_handshake(peer)
             self._remove_keypairs(peer, peer.keypairs.clear())
             self._deadlines.remove(public_key)
+
+    def forget_source(self, public_key: bytes, now: float) -> None:
+        """Let the host choose how packets to the peer leave, until one comes: the last one's way may be gone."""
+        peer = self._peers.get(public_key)
+        if peer is not None and peer.endpoint is not None:
+            self._set_endpoint(peer, endpoint_of(peer.endpoint), now)
 
     def status(self) -> dict[bytes, PeerStatus]:
         """Every peer by its public key."""
@@ -192,7 +199,7 @@ class Control:
             self._initiate(peer, now, wall)
 
     def _transport_received(self, peer: Peer, event: DataReceived | KeepaliveReceived, now: float, wall: float) -> None:
-        self._set_endpoint(peer, event.endpoint)
+        self._set_endpoint(peer, event.endpoint, event.at)
         dropped = peer.keypairs.confirmed(event.local_index)
         if dropped is not None and peer.keypairs.current is not None:
             self._remove_keypairs(peer, dropped)
@@ -216,7 +223,7 @@ class Control:
 
     # --- handshakes
 
-    def _receive_handshake(self, datagram: bytes, source: Endpoint, now: float, wall: float) -> None:
+    def _receive_handshake(self, datagram: bytes, source: Path, now: float, wall: float) -> None:
         try:
             kind = message_type(datagram)
             if kind == TYPE_INITIATION:
@@ -232,7 +239,7 @@ class Control:
         else:
             self._reschedule(peer)
 
-    def _admit(self, datagram: bytes, sender: int, source: Endpoint, now: float) -> None:
+    def _admit(self, datagram: bytes, sender: int, source: Path, now: float) -> None:
         """Let a handshake message through to the costly part, or raise PacketError, perhaps with a cookie reply."""
         self._checker.check_mac1(datagram)
         if not self._load.under_load(now):
@@ -243,7 +250,7 @@ class Control:
         if not self._limiter.allow(source[0], now):
             raise PacketError(DropReason.RATE_LIMITED)
 
-    def _receive_initiation(self, datagram: bytes, source: Endpoint, now: float) -> Peer:
+    def _receive_initiation(self, datagram: bytes, source: Path, now: float) -> Peer:
         initiation = Initiation.parse(datagram)
         self._admit(datagram, initiation.sender, source, now)
         handshake = ResponderHandshake(self._static, initiation)
@@ -261,7 +268,7 @@ class Control:
         self._send_handshake_message(peer, response.to_bytes(), source, now)
         return peer
 
-    def _receive_response(self, datagram: bytes, source: Endpoint, now: float, wall: float) -> Peer:
+    def _receive_response(self, datagram: bytes, source: Path, now: float, wall: float) -> Peer:
         response = Response.parse(datagram)
         self._admit(datagram, response.sender, source, now)
         peer = self._indices.get(response.receiver)
@@ -315,16 +322,16 @@ class Control:
         peer.timers.handshake_initiated(now)
         peer.unanswered += 1
 
-    def _send_handshake_message(self, peer: Peer, message: bytes, endpoint: Endpoint, now: float) -> None:
+    def _send_handshake_message(self, peer: Peer, message: bytes, endpoint: Path, now: float) -> None:
         datagram = peer.cookies.add_macs(message, now)
         peer.last_handshake_sent = now
         peer.tx_bytes += len(datagram)
         peer.timers.authenticated_packet_sent(now)
         self._commands.append(SendDatagram(datagram, endpoint))
 
-    def _authenticated(self, peer: Peer, datagram: bytes, source: Endpoint, now: float) -> None:
+    def _authenticated(self, peer: Peer, datagram: bytes, source: Path, now: float) -> None:
         peer.rx_bytes += len(datagram)
-        self._set_endpoint(peer, source)
+        self._set_endpoint(peer, source, now)
         peer.timers.authenticated_packet_received(now)
 
     def _derive(
@@ -347,6 +354,9 @@ class Control:
     # --- timers
 
     def _expired(self, peer: Peer, timer: Expired, now: float, wall: float) -> None:
+        if timer in (Expired.RETRANSMIT_HANDSHAKE, Expired.NEW_HANDSHAKE):
+            # Nothing came back: perhaps it is our source that has stopped to work.
+            self.forget_source(peer.public_key, now)
         if timer is Expired.RETRANSMIT_HANDSHAKE:
             if now - peer.attempts_since >= REKEY_ATTEMPT_TIME:
                 self._give_up(peer)
@@ -382,7 +392,11 @@ class Control:
 
     # --- bookkeeping
 
-    def _set_endpoint(self, peer: Peer, endpoint: Endpoint) -> None:
+    def _set_endpoint(self, peer: Peer, endpoint: Path, at: float) -> None:
+        """The peer was found there at that time. A report that is older than what is known changes nothing."""
+        if at < peer.endpoint_at:
+            return
+        peer.endpoint_at = at
         if endpoint != peer.endpoint:
             peer.endpoint = endpoint
             self._commands.append(SetEndpoint(peer.public_key, endpoint))

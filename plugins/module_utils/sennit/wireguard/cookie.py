@@ -24,7 +24,7 @@ from .constants import (
 )
 from .crypto import hash256, mac, xseal, xunseal
 from .errors import DropReason, PacketError
-from .events import Endpoint
+from .events import Path
 from .messages import CookieReply
 
 _NO_MAC2 = bytes(MAC_LENGTH)
@@ -46,14 +46,14 @@ class CookieChecker:
         if not hmac.compare_digest(mac(self._mac1_key, covered), given):
             raise PacketError(DropReason.INVALID_MAC1)
 
-    def has_valid_mac2(self, datagram: bytes, source: Endpoint, now: float) -> bool:
+    def has_valid_mac2(self, datagram: bytes, source: Path, now: float) -> bool:
         """Whether the sender holds the cookie that we currently give to this source."""
         if now >= self._secret_expires:
             return False
         cookie = mac(self._secret, _source_bytes(source))
         return hmac.compare_digest(mac(cookie, datagram[:-MAC_LENGTH]), datagram[-MAC_LENGTH:])
 
-    def reply(self, datagram: bytes, sender: int, source: Endpoint, now: float) -> bytes:
+    def reply(self, datagram: bytes, sender: int, source: Path, now: float) -> bytes:
         """The cookie reply to a message with a valid mac1, from that sender index and source."""
         if now >= self._secret_expires:
             self._secret = self._random(KEY_LENGTH)
@@ -97,7 +97,6 @@ class CookieJar:
         self._cookie_expires = now + COOKIE_REFRESH_TIME - COOKIE_LATENCY
 
 
-def _source_bytes(source: Endpoint) -> bytes:
+def _source_bytes(source: Path) -> bytes:
     """Any encoding will do that tells two sources apart: only we read it."""
-    address, port = source
-    return port.to_bytes(2, "big") + address.encode()
+    return source[1].to_bytes(2, "big") + source[0].encode()

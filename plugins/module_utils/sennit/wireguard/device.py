@@ -21,9 +21,9 @@ from .errors import DropReason
 from .events import (
     Command,
     DropStaged,
-    Endpoint,
     HandshakeReceived,
     InstallKeypair,
+    Path,
     PeerConfig,
     RemoveKeypair,
     SendDatagram,
@@ -41,7 +41,7 @@ DEFAULT_MTU = 1420
 class Output(NamedTuple):
     """What a call brought about: datagrams for the socket, inner packets for the TUN device, and news for the log."""
 
-    datagrams: list[tuple[bytes, Endpoint]]
+    datagrams: list[tuple[bytes, Path]]
     packets: list[bytes]
     news: list[Command]
 
@@ -97,7 +97,7 @@ class Device:
         """Take IP packets that share one destination from the TUN device."""
         return self._settle(_sent(self.outbound.send(packets, now)), [], now, wall)
 
-    def receive(self, datagrams: Sequence[bytes], source: Endpoint, now: float, wall: float) -> Output:
+    def receive(self, datagrams: Sequence[bytes], source: Path, now: float, wall: float) -> Output:
         """Take datagrams of one source from the socket."""
         packets = self.inbound.receive(datagrams, source, now)
         output = Output([], packets, [])
@@ -110,7 +110,7 @@ class Device:
         self.control.advance(now, wall)
         return self._settle([], [], now, wall)
 
-    def _settle(self, datagrams: list[tuple[bytes, Endpoint]], packets: list[bytes], now: float, wall: float) -> Output:
+    def _settle(self, datagrams: list[tuple[bytes, Path]], packets: list[bytes], now: float, wall: float) -> Output:
         """Carry events to the control half and its commands back, until nothing is left to tell."""
         output = Output(datagrams, packets, [])
         while True:
@@ -145,5 +145,5 @@ class Device:
             output.news.append(command)
 
 
-def _sent(batches: Iterable[Batch]) -> list[tuple[bytes, Endpoint]]:
+def _sent(batches: Iterable[Batch]) -> list[tuple[bytes, Path]]:
     return [(bytes(datagram), endpoint) for endpoint, datagrams in batches for datagram in datagrams]

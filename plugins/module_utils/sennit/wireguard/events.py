@@ -23,6 +23,16 @@ from .keypair import Keypair
 Endpoint = tuple[str, int]
 """Address and port. IPv4-mapped IPv6 addresses are given as IPv4; only link-local ones carry a scope."""
 
+Path = Union[Endpoint, tuple[str, int, str, int]]
+"""An endpoint and, when packets have come from there, the address of ours and the index of the interface they came to.
+
+To be sent back by the same way (the kernel's and wireguard-go's sticky sockets); the core only keeps and compares it.
+"""
+
+
+def endpoint_of(path: Path) -> Endpoint:
+    return path[0], path[1]
+
 
 # --- from the data halves to the control half
 
@@ -65,7 +75,7 @@ class DataReceived:
     packets: int
     bytes: int
     local_index: int
-    endpoint: Endpoint
+    endpoint: Path
     at: float
 
 
@@ -75,7 +85,7 @@ class KeepaliveReceived:
 
     peer: bytes
     local_index: int
-    endpoint: Endpoint
+    endpoint: Path
     at: float
 
 
@@ -84,7 +94,7 @@ class HandshakeReceived:
     """A datagram of message type 1, 2 or 3, not looked at any further."""
 
     datagram: bytes
-    source: Endpoint
+    source: Path
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ class SendDatagram:
     """For the socket: send these bytes as they are."""
 
     datagram: bytes
-    endpoint: Endpoint
+    endpoint: Path
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ class SetEndpoint:
     """For outbound: send to this endpoint from now on."""
 
     peer: bytes
-    endpoint: Endpoint
+    endpoint: Path
 
 
 @dataclass(frozen=True)

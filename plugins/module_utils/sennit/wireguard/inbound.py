@@ -31,10 +31,10 @@ from .errors import DropReason
 from .events import (
     DataReceived,
     Dropped,
-    Endpoint,
     Event,
     HandshakeReceived,
     KeepaliveReceived,
+    Path,
     SetEndpoint,
     UseKeypair,
 )
@@ -73,7 +73,7 @@ class _Session:
         self.packets = 0
         self.bytes = 0
         self.keepalive = False
-        self.endpoint: Endpoint = ("", 0)
+        self.endpoint: Path = ("", 0)
         self.at = 0.0
 
 
@@ -92,7 +92,7 @@ class Inbound:
         self._generation = 1  # of allowed IPs
         self._active: dict[int, _Session] = {}
         self._handshakes: list[HandshakeReceived] = []
-        self._moved: dict[bytes, Endpoint] = {}
+        self._moved: dict[bytes, Path] = {}
         self._confirmed: dict[bytes, Keypair] = {}
         self._dropped: dict[DropReason, int] = {}
 
@@ -127,13 +127,13 @@ class Inbound:
 
     # --- packets
 
-    def receive(self, datagrams: Sequence[Buffer], source: Endpoint, now: float) -> list[bytes]:
+    def receive(self, datagrams: Sequence[Buffer], source: Path, now: float) -> list[bytes]:
         """As take(); return the inner packets."""
         arrivals = self._core.arrivals()
         self.take(datagrams, source, now, arrivals)
         return arrivals.packets()
 
-    def take(self, datagrams: Sequence[Buffer], source: Endpoint, now: float, arrivals: Arrivals) -> None:
+    def take(self, datagrams: Sequence[Buffer], source: Path, now: float, arrivals: Arrivals) -> None:
         """Take datagrams from one source; append the inner IP packets, in order, without their padding.
 
         What is refused is counted by reason. Handshake messages become events.
@@ -162,7 +162,7 @@ class Inbound:
         lookup = self._allowed_ips.lookup
         return lambda source: lookup(source) == peer
 
-    def _account(self, session: _Session, opened: Opened, source: Endpoint, now: float) -> None:
+    def _account(self, session: _Session, opened: Opened, source: Path, now: float) -> None:
         if opened.packets or opened.keepalives:
             # Authenticated: the peer is there, whatever the packets hold.
             self._heard(session, source, now)
@@ -227,7 +227,7 @@ class Inbound:
             session = None
         return session
 
-    def _heard(self, session: _Session, source: Endpoint, now: float) -> None:
+    def _heard(self, session: _Session, source: Path, now: float) -> None:
         """An authenticated packet came on the session."""
         self._active[session.local_index] = session
         session.at = now
@@ -241,7 +241,7 @@ class Inbound:
                 self._confirmed[session.peer] = session.unconfirmed
             session.unconfirmed = None
 
-    def _handshake(self, kind: int, datagram: Buffer, source: Endpoint) -> None:
+    def _handshake(self, kind: int, datagram: Buffer, source: Path) -> None:
         length = _HANDSHAKE_LENGTHS.get(kind)
         if length is None:
             self.drop(DropReason.UNKNOWN_TYPE)

@@ -19,10 +19,10 @@ from .allowed_ips import AllowedIPs
 from .batch import Core, PythonCore, Sealer
 from .constants import REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, STAGED_PACKETS, TRANSPORT_OVERHEAD
 from .errors import DropReason
-from .events import DataSent, Dropped, Endpoint, Event, HandshakeNeeded, KeepaliveSent
+from .events import DataSent, Dropped, Event, HandshakeNeeded, KeepaliveSent, Path
 from .keypair import Keypair
 
-Batch = tuple[Endpoint, Sequence[Buffer]]
+Batch = tuple[Path, Sequence[Buffer]]
 """Datagrams in the order of their counters, all for one endpoint."""
 
 
@@ -43,7 +43,7 @@ class _Peer:
 
     def __init__(self, public_key: bytes) -> None:
         self.public_key = public_key
-        self.endpoint: Optional[Endpoint] = None
+        self.endpoint: Optional[Path] = None
         self.session: Optional[_Session] = None
         # When the newest keypair was made that was ever used, and the index of each that was made then.
         self.newest = float("-inf")
@@ -99,7 +99,7 @@ class Outbound:
         self._route = (None, None)
         self._drop_staged(peer, DropReason.PEER_REMOVED)
 
-    def set_endpoint(self, public_key: bytes, endpoint: Endpoint) -> None:
+    def set_endpoint(self, public_key: bytes, endpoint: Path) -> None:
         peer = self._peers.get(public_key)
         if peer is not None:
             peer.endpoint = endpoint

@@ -13,7 +13,7 @@ from .constants import INITIATION_INTERVAL, TIMESTAMP_LENGTH
 from .cookie import CookieJar
 from .crypto import dh
 from .errors import DropReason, PacketError
-from .events import Endpoint, PeerConfig
+from .events import Endpoint, Path, PeerConfig, endpoint_of
 from .keypair import Keypair
 from .noise import InitiatorHandshake, StaticKeys
 from .timers import PeerTimers
@@ -88,6 +88,7 @@ class Peer:
         "config",
         "cookies",
         "endpoint",
+        "endpoint_at",
         "handshake",
         "keypairs",
         "last_handshake_sent",
@@ -105,7 +106,9 @@ class Peer:
 
     def __init__(self, config: PeerConfig, static: StaticKeys, random: Callable[[int], bytes]) -> None:
         self.config = config
-        self.endpoint: Endpoint | None = None
+        self.endpoint: Path | None = None
+        self.endpoint_at = float("-inf")
+        """When it was found there."""
         try:
             self.static_static: bytes | None = dh(static.private, config.public_key)
         except PacketError:
@@ -146,4 +149,5 @@ class Peer:
         self.last_initiation_received = now
 
     def status(self) -> PeerStatus:
-        return PeerStatus(self.endpoint, self.latest_handshake, self.rx_bytes, self.tx_bytes, self.unanswered)
+        endpoint = None if self.endpoint is None else endpoint_of(self.endpoint)
+        return PeerStatus(endpoint, self.latest_handshake, self.rx_bytes, self.tx_bytes, self.unanswered)
