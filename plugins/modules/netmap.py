@@ -86,6 +86,9 @@ notes:
     on first use with mode 0600. The key is in no result.
   - An inventory that makes no network is refused with every reason at once, each with the host, the variable and the
     value, before anything is changed.
+  - The DNS settings of the network, C(sennit_dns), are part of the map. A nameserver that is a node which accepts the
+    network's DNS is refused, since it would ask itself. What the inventory does not state in C(sennit_accept_dns) is
+    what the host's agent reports in O(status_variable), or else true.
 seealso:
   - module: sennit.mesh.status_info
   - module: sennit.mesh.agent

@@ -50,7 +50,7 @@ options:
     description: Whether a subnet router gives its own LAN address to what it carries into its LAN.
     type: bool
   accept_dns:
-    description: Whether the host resolves the network's names.
+    description: Whether the host resolves names through the agent. Otherwise its resolver is left as it is.
     type: bool
   trial:
     description:

@@ -22,10 +22,12 @@ from jinja2.runtime import Undefined
 # What the compiler looks at; all else in hostvars stays untouched, and untemplated.
 VARIABLES = (
     "ansible_host",
+    "sennit_accept_dns",
     "sennit_addresses",
     "sennit_advertise_routes",
     "sennit_allowed_ips",
     "sennit_approved_routes",
+    "sennit_dns",
     "sennit_domain",
     "sennit_endpoint",
     "sennit_exit_node",
@@ -97,10 +99,13 @@ class PlayInventory:
         agent = self._registered(name, self._agent_variable) or {}
         if status is None:
             return None
+        running = status.get("agent") or {}
         return Report(
             public_key=agent.get("public_key") or status.get("public_key"),
             underlay=tuple(entry["prefix"] for entry in status.get("underlay") or ()),
             network=status.get("network"),
+            addresses=tuple(entry["address"] for entry in status.get("underlay") or ()),
+            accept_dns=(running.get("preferences") or {}).get("accept_dns"),
         )
 
 

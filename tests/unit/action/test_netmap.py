@@ -315,3 +315,35 @@ def test_an_exit_node_that_cannot_be_one_is_refused_with_host_variable_and_value
     ]
     assert "alpha: sennit_exit_node = alpha is the host itself" in played.output
     assert "beta: sennit_exit_node = alpha does not offer to be an exit node" in played.output
+
+
+def test_dns_settings_are_in_the_map_and_in_the_diff(control):
+    dns = {"nameservers": ["192.0.2.53"], "split": {"company.test": ["192.168.10.53"]}, "search": "company.test"}
+    played = control.play(inventory(NODES, ROUTERS, sennit_signing_key=SEED, sennit_dns=dns), [COMPILE], "--diff")
+    assert played.code == 0, played.output
+    assert opened(played.result("netmap"), VERIFY_KEY).dns.split == {"company.test": ("192.168.10.53",)}
+    assert "+  nameservers: [192.0.2.53]\n" in played.output
+    assert "+    company.test: [192.168.10.53]\n" in played.output
+
+
+def with_preferences(host, accept_dns):
+    """A host whose agent runs."""
+    reported = {**host["sennit_status"], "agent": {"preferences": {"accept_dns": accept_dns}}}
+    return {**host, "sennit_status": reported}
+
+
+def test_a_nameserver_that_would_ask_itself_is_refused_unless_its_host_says_otherwise(control):
+    pihole = status(key("pihole"), underlay=["192.168.10.53/24"])
+    for host, code in (
+        (pihole, 2),
+        (with_preferences(pihole, True), 2),
+        (with_preferences(pihole, False), 0),
+        ({**with_preferences(pihole, True), "sennit_accept_dns": False}, 0),
+    ):
+        nodes = {**NODES, "pihole": host}
+        dns = {"nameservers": ["192.168.10.53"], "override": True}
+        played = control.play(inventory(nodes, sennit_signing_key=SEED, sennit_dns=dns), [VALIDATE])
+        assert played.code == code, played.output
+        if code:
+            assert "pihole: sennit_accept_dns has to be stated as false" in played.output
+            assert "set sennit_accept_dns: false for it" in played.output

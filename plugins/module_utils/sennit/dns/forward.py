@@ -23,10 +23,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from ..netmap.dns import is_below
 from .message import Query, dns
 from .nameserver import FAILING, LOOPED, OK, SILENT, UNUSED, Nameserver, NameserverError, exchange, question_for
 from .settings import Settings
-from .zone import is_below
 
 STAGGER = 0.1
 """Seconds that a nameserver has to itself before the next one is asked as well."""

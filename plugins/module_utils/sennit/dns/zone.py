@@ -14,7 +14,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Optional
 
-from ..netmap.dns import reverse_zones
+from ..netmap.dns import is_below, reverse_zones
 from ..netmap.names import DnsView
 from .message import Query, dns, new_answer
 
@@ -91,11 +91,6 @@ class Zone:
             return answer
         exists = pointer is not None or query.name == zone or query.name in self._inner
         return _negative(query, zone, dns.rcode.NOERROR if exists else dns.rcode.NXDOMAIN)
-
-
-def is_below(name: str, suffix: str) -> bool:
-    """Whether the name is the suffix or ends in it. The empty suffix is the root, below which is everything."""
-    return not suffix or name == suffix or name.endswith(f".{suffix}")
 
 
 def _parents(name: str) -> Iterator[str]:

@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
+from .dns import stub_addresses
 from .prefixes import IPAddress, IPNetwork, parse_address
-
-# Where other mesh software answers DNS on every host; ours will too.
-SERVICE_ADDRESS = "100.100.100.100"
 
 
 class PoolExhaustedError(Exception):
@@ -33,6 +31,7 @@ class AddressBook:
     def __init__(self, pools: Mapping[int, IPNetwork], allocations: Mapping[str, Iterable[str]]) -> None:
         """pools: by IP version, 4 and 6. allocations: of the previous map, the newest of a name first."""
         self._pools = pools
+        self._stub = stub_addresses(tuple(str(pool) for pool in pools.values()))
         self._owners: dict[IPAddress, str] = {}
         self._held: dict[str, list[IPAddress]] = {}
         self._next_offset = 1
@@ -49,8 +48,8 @@ class AddressBook:
     def reserved(self, address: IPAddress) -> Optional[str]:
         """Why nobody can have this address of a pool; None if somebody can."""
         pool = self._pools[address.version]
-        if str(address) == SERVICE_ADDRESS:
-            return "is kept for the mesh's own DNS service"
+        if str(address) in self._stub:
+            return "is where every node's own resolver answers"
         if int(address) == pool.first:
             return f"is the first address of {pool}, which stands for the pool itself"
         if address.version == 4 and int(address) == pool.last:

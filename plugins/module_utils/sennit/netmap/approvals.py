@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from .inventory import GROUP, Findings, Host, Refusal, is_set
+from .inventory import Findings, Host, Refusal, agreed_value
 from .prefixes import IPNetwork, parse_prefix
 
 VARIABLE = "sennit_approved_routes"
@@ -60,20 +60,15 @@ class Approvals:
 
 def read_approvals(hosts: Sequence[Host], findings: Findings) -> Approvals:
     """The variable, which is one for the whole network; what is wrong with it goes to the findings."""
-    first = hosts[0]
-    value = first.variables.get(VARIABLE)
-    for host in hosts[1:]:
-        theirs = host.variables.get(VARIABLE)
-        if theirs != value and (is_set(theirs) or is_set(value)):
-            reason = f"is not what {first.name} has; it is one for the whole network, set it at group {GROUP}"
-            findings.refuse(host.name, VARIABLE, theirs if is_set(theirs) else "", reason)
-            return Approvals(None)
-    if not is_set(value):
+    value = None
+    with findings.collecting():
+        value = agreed_value(hosts, VARIABLE)
+    if value is None:
         return Approvals(None)
     entries = []
     for item in value if isinstance(value, (list, tuple)) else (value,):
         with findings.collecting():
-            entries.append(_entry(first.name, item))
+            entries.append(_entry(hosts[0].name, item))
     _warn_of_little(hosts, entries, findings)
     return Approvals(entries)
 

@@ -19,6 +19,9 @@ from typing import Callable, Optional
 from .allocate import AddressBook, PoolExhaustedError
 from .approvals import Approvals, read_approvals
 from .collisions import refuse_collisions
+from .dns_inventory import read_dns
+from .dns_loops import refuse_loops
+from .dns_names import refuse_names
 from .exit_nodes import refuse_exit_nodes
 from .inventory import (
     GROUP,
@@ -93,10 +96,13 @@ def compile_netmap(
     refuse_collisions(members, pools, book, findings)
     approvals = read_approvals(hosts, findings)
     refuse_exit_nodes(members, approvals, findings)
-    if findings.refusals:
-        raise CompileError(findings.refusals)
+    dns = read_dns(hosts, network, findings)
+    refuse_names(dns, [member.name for member in members], network.domain, hosts[0].name, findings)
+    _raise(findings)
 
     addresses = _assign(members, book)
+    refuse_loops(dns, members, addresses, pools, findings)
+    _raise(findings)
     kept = {member.name for member in members if member.public_key} | set(previous.allocations if previous else ())
     netmap = Netmap(
         network=network,
@@ -107,6 +113,7 @@ def compile_netmap(
             if member.public_key is not None
         ),
         allocations={name: held for name, held in book.table().items() if name in kept},
+        dns=dns,
     )
     if previous is not None and (superseding or netmap != previous):
         netmap = replace(netmap, version=previous.version + 1)
@@ -119,6 +126,11 @@ def compile_netmap(
         ),
         warnings=tuple(findings.warnings),
     )
+
+
+def _raise(findings: Findings) -> None:
+    if findings.refusals:
+        raise CompileError(findings.refusals)
 
 
 def _node(member: Member, public_key: bytes, addresses: tuple[str, ...], approvals: Approvals) -> Node:

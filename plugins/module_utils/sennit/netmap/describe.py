@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
+from .dns import DnsSettings
 from .model import Netmap, Node, encode_key
 
 
@@ -24,6 +25,7 @@ def describe(netmap: Optional[Netmap], pending: Optional[Mapping[str, tuple[str,
         f"domain: {netmap.network.domain}",
         f"pools: {_listed(netmap.network.pools)}",
         f"version: {netmap.version}",
+        *_dns(netmap.dns),
         "nodes:",
     ]
     sections = {node.name: _section(node) for node in netmap.nodes}
@@ -37,6 +39,21 @@ def describe(netmap: Optional[Netmap], pending: Optional[Mapping[str, tuple[str,
         lines.append("left:  # their addresses stay theirs")
         lines.extend(f"  {name}: {_listed(netmap.allocations[name])}" for name in left)
     return "\n".join(lines) + "\n"
+
+
+def _dns(dns: DnsSettings) -> list[str]:
+    lines = [f"  nameservers: {_listed(dns.nameservers)}"] if dns.nameservers else []
+    if dns.override:
+        lines.append("  override: true")
+    if dns.split:
+        lines.append("  split:")
+        lines.extend(f"    {suffix}: {_listed(dns.split[suffix])}" for suffix in sorted(dns.split))
+    if dns.search:
+        lines.append(f"  search: {_listed(dns.search)}")
+    if dns.records:
+        lines.append("  records:")
+        lines.extend(f"    - {record.name} {record.type} {record.value}" for record in dns.records)
+    return ["dns:", *lines] if lines else []
 
 
 def _section(node: Node) -> list[str]:

@@ -26,6 +26,9 @@ AAAA = "AAAA"
 CNAME = "CNAME"
 RECORD_TYPES = (A, AAAA, CNAME)
 
+MAX_NAME = 253
+"""Characters of a name in text: on the wire, the 255 bytes of RFC 1035, section 2.3.4."""
+
 MAX_NAMESERVERS = 16
 """Of one rule: more than anybody has, and few enough to ask them all."""
 
@@ -57,16 +60,21 @@ class DnsSettings:
 
 
 def check_domain_suffix(text: str) -> str:
-    """A domain in lower case, without the final dot, at most 253 long. Raises ValueError with the reason."""
+    """A domain in lower case, without the final dot, at most MAX_NAME long. Raises ValueError with the reason."""
     name = text[:-1] if text.endswith(".") else text
-    if len(name) > 253:
-        raise ValueError("is longer than a DNS name can be (253)")
+    if len(name) > MAX_NAME:
+        raise ValueError(f"is longer than a DNS name can be ({MAX_NAME})")
     name = name.lower()
     if not name or not all(_LABEL.match(label) for label in name.split(".")):
         raise ValueError("is not a DNS name")
     if literal_address(name) is not None:
         raise ValueError("is an address, not a DNS name")
     return name
+
+
+def is_below(name: str, suffix: str) -> bool:
+    """Whether the name is the suffix or ends in it. The empty suffix is the root, below which is everything."""
+    return not suffix or name == suffix or name.endswith(f".{suffix}")
 
 
 def check_nameserver(text: str) -> str:

@@ -34,13 +34,16 @@ NODE_GROUPS = (GROUP_NODES, GROUP_SUBNET_ROUTERS, GROUP_EXIT_NODES)
 class Report:
     """What a host said of itself in this run.
 
-    public_key: base64, None while the host has no agent. underlay: its addresses and on-link prefixes, the mesh's own
-    left out. network: the name of the network that it is in already.
+    public_key: base64, None while the host has no agent. underlay: its on-link prefixes, and addresses: its own ones,
+    the mesh's left out. network: the name of the network that it is in already. accept_dns: its preference, None while
+    no agent tells it.
     """
 
     public_key: Optional[str] = None
     underlay: tuple[str, ...] = ()
     network: Optional[str] = None
+    addresses: tuple[str, ...] = ()
+    accept_dns: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,10 @@ class Findings:
 
 
 def is_set(value: Any) -> bool:
-    """Whether a variable says anything: not None, not blank, not an empty list."""
+    """Whether a variable says anything: not None, not blank, not an empty list or dictionary."""
     if isinstance(value, str):
         return bool(value.strip())
-    return value is not None and value != []
+    return value is not None and value not in ([], {})
 
 
 def read_text(host: Host, variable: str) -> Optional[str]:
@@ -115,13 +118,17 @@ def read_text(host: Host, variable: str) -> Optional[str]:
 
 def read_list(host: Host, variable: str) -> list[str]:
     """The variable as a list of texts, in order and each once; empty when unset."""
-    value = host.variables.get(variable)
+    return list(dict.fromkeys(as_list(host.name, variable, host.variables.get(variable))))
+
+
+def as_list(host: str, variable: str, value: Any) -> list[str]:
+    """A value of this variable as a list of texts, in order; empty when unset."""
     if not is_set(value):
         return []
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) or item is None for item in items):
-        raise Refusal(host.name, variable, value, "is not a list of strings")
-    return list(dict.fromkeys(item.strip() for item in items if is_set(item)))
+        raise Refusal(host, variable, value, "is not a list of strings")
+    return [item.strip() for item in items if is_set(item)]
 
 
 def read_integer(host: Host, variable: str, default: int, low: int, high: int) -> int:
@@ -138,7 +145,11 @@ def read_integer(host: Host, variable: str, default: int, low: int, high: int) -
 
 def read_boolean(host: Host, variable: str, default: bool) -> bool:
     """The variable as Ansible takes a boolean, in words too; the default when unset."""
-    value = host.variables.get(variable)
+    return as_boolean(host.name, variable, host.variables.get(variable), default)
+
+
+def as_boolean(host: str, variable: str, value: Any, default: bool) -> bool:
+    """A value of this variable as a boolean; the default when unset."""
     if not is_set(value):
         return default
     word = value.strip().lower() if isinstance(value, str) else value
@@ -146,7 +157,7 @@ def read_boolean(host: Host, variable: str, default: bool) -> bool:
         for boolean, words in _BOOLEANS.items():
             if word in words:
                 return boolean
-    raise Refusal(host.name, variable, value, "is neither true nor false")
+    raise Refusal(host, variable, value, "is neither true nor false")
 
 
 _BOOLEANS: Mapping[bool, tuple[object, ...]] = {
@@ -172,6 +183,17 @@ def read_agreed(hosts: Sequence[Host], variable: str, secret: bool = False) -> O
                 f"is not what {hosts[0].name} has ({theirs}); it is one for the whole network, set it at group {GROUP}",
             )
     return first
+
+
+def agreed_value(hosts: Sequence[Host], variable: str) -> Any:
+    """A variable of the whole network, of any type, the same at every host; None when unset. Raises Refusal."""
+    first = hosts[0].variables.get(variable)
+    for host in hosts[1:]:
+        value = host.variables.get(variable)
+        if value != first and (is_set(value) or is_set(first)):
+            reason = f"is not what {hosts[0].name} has; it is one for the whole network, set it at group {GROUP}"
+            raise Refusal(host.name, variable, value if is_set(value) else "", reason)
+    return first if is_set(first) else None
 
 
 def _shown(value: object) -> str:
