@@ -169,7 +169,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils._host import (
 )
 
 FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
-LIBRARIES = ("nacl", "cryptography", "pyroute2", "tabulate")
+LIBRARIES = ("nacl", "cryptography", "pyroute2", "dns", "tabulate")
 
 # Prints the names, of those given, that the Python running it cannot import.
 _PROBE = "import importlib.util, sys; print(*[n for n in sys.argv[1:] if importlib.util.find_spec(n) is None])"

@@ -137,6 +137,8 @@ class Host:
             "signing_key": verify_key_of(self.mesh.signing_key),
             "state_dir": str(self.directory / "state"),
             "runtime_dir": str(self.directory / "run"),
+            # Namespaces of networks share the machine's files: an agent must not touch its resolv.conf.
+            "resolv_conf": str(self.directory / "resolv.conf"),
             **values,
         }
         (self.directory / "agent.json").write_text(json.dumps(config))

@@ -18,6 +18,8 @@ preferences.get                                     preferences: {...}
 preferences.set  preferences: {those to change}     changed, preferences: {...}, and trial: {id, deadline} if it is one
                  trial: seconds, if it is to be one
 trial.confirm    id                                 confirmed: true
+dns.status                                          who answers names here, and how (names.py)
+dns.query        name, type ("A" if left out)       what became of it (dns/stub.py)
 
 A trial is in force at once, and is written down only when it is confirmed, best over a connection that is made after
 it began. Unless that happens within its ``deadline`` in seconds, what was before is in force again; a restart of the

@@ -21,11 +21,12 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from . import __version__
 from .api import DEFAULT_SOCKET, ApiError, call
 from .display import TABULATE_IMPORT_ERROR, overview
+from .dns_display import dns_answer, dns_overview
 from .ping import Answer, Pinger
 from .preferences import Preferences
 
@@ -124,6 +125,20 @@ def _parser() -> argparse.ArgumentParser:
     confirm.add_argument("id", metavar="TRIAL", nargs="?", help="which (default: the one that runs)")
     confirm.set_defaults(run=_confirm)
 
+    dns = commands.add_parser("dns", help="how names are found on this host").add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    dns_status = dns.add_parser("status", help="who owns the resolver, which rules there are, how nameservers answer")
+    dns_status.add_argument("--json", action="store_true", help="everything, for programs")
+    dns_status.set_defaults(run=_dns_status)
+    dns_query = dns.add_parser("query", help="ask as this host's programs do, and tell who answered")
+    dns_query.add_argument("name", metavar="NAME", help="a full name")
+    dns_query.add_argument(
+        "type", metavar="TYPE", nargs="?", default="A", help="A, AAAA, PTR ... (default: %(default)s)"
+    )
+    dns_query.add_argument("--json", action="store_true", help="the result, for programs")
+    dns_query.set_defaults(run=_dns_query)
+
     version = commands.add_parser("version", help="the version installed, and the one that runs")
     version.set_defaults(run=_version)
     return parser
@@ -145,13 +160,34 @@ def _seconds(text: str) -> float:
 
 def _status(options: argparse.Namespace) -> int:
     status = call(options.socket, "status")
+    _show(options, status, lambda: overview(status, time.time()))
+    return 0
+
+
+def _show(options: argparse.Namespace, result: Any, text: Callable[[], str]) -> None:
     if options.json:
-        print(json.dumps(status, indent=2))
-        return 0
+        print(json.dumps(result, indent=2))
+        return
     if TABULATE_IMPORT_ERROR is not None:
         raise CliError("the Python library tabulate is not installed; --json works without it", EXIT_AGENT)
-    print(overview(status, time.time()))
+    print(text())
+
+
+def _dns_status(options: argparse.Namespace) -> int:
+    status = call(options.socket, "dns.status")
+    _show(options, status, lambda: dns_overview(status))
     return 0
+
+
+def _dns_query(options: argparse.Namespace) -> int:
+    try:
+        result = call(options.socket, "dns.query", {"name": options.name, "type": options.type})
+    except ApiError as error:
+        if error.code == "bad-request":
+            raise CliError(error.message, EXIT_USAGE) from error
+        raise
+    _show(options, result, lambda: dns_answer(result))
+    return 0 if result["answers"] else EXIT_NO_ANSWER
 
 
 def _set(options: argparse.Namespace) -> int:

@@ -56,7 +56,7 @@ def _is_interface(value: Any) -> str:
     return "an interface's name: 1 to 15 characters without slash, colon or white space"
 
 
-def _is_directory(value: Any) -> str:
+def _is_path(value: Any) -> str:
     if isinstance(value, str) and value.startswith("/") and "\0" not in value:
         return ""
     return "an absolute path"
@@ -95,8 +95,9 @@ _CHECKS: Mapping[str, Callable[[Any], str]] = {
     # Before the rule of the main table (32766), after that of the local table (0).
     "rule_priority": _is_integer(1, 32765),
     "datapath": _is_datapath,
-    "state_dir": _is_directory,
-    "runtime_dir": _is_directory,
+    "state_dir": _is_path,
+    "runtime_dir": _is_path,
+    "resolv_conf": _is_path,
 }
 
 
@@ -106,7 +107,7 @@ class Config:
 
     ``network`` and ``signing_key`` (base64 of the Ed25519 public key) have no default; ``listen_port`` 0 lets the
     kernel choose; ``mtu`` is in bytes, of the tunnel's interface; ``datapath`` "auto" is
-    the kernel's WireGuard where there is one.
+    the kernel's WireGuard where there is one; ``resolv_conf`` is where the host's programs look for nameservers.
     """
 
     network: str
@@ -120,6 +121,7 @@ class Config:
     datapath: str = "auto"
     state_dir: str = "/var/lib/sennit"
     runtime_dir: str = "/run/sennit"
+    resolv_conf: str = "/etc/resolv.conf"
 
     @property
     def private_key_path(self) -> str:
@@ -136,6 +138,10 @@ class Config:
     @property
     def endpoints_path(self) -> str:
         return self.state_dir + "/endpoints.json"
+
+    @property
+    def resolver_path(self) -> str:
+        return self.state_dir + "/resolver.json"
 
     @property
     def socket_path(self) -> str:

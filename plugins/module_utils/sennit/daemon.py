@@ -26,6 +26,7 @@ from .host.routes import Wanted
 from .host.tunnel import Tunnel
 from .in_force import NETMAP, PREFERENCES, TRIAL_EXPIRED, InForce, Proposal, Trial
 from .log import logger
+from .names import Names
 from .netmap.endpoint import literal_address, split_endpoint
 from .netmap.model import MALFORMED, TOO_LARGE, NetmapError, encode_key
 from .netmap.signing import MAX_SIGNED_BYTES
@@ -74,8 +75,9 @@ class Daemon:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        # One change at a time.
+        # One change at a time. (Before Python 3.10, what waits is bound to a loop when it is made.)
         self._changing = asyncio.Lock()
+        self._names = Names(self._config)
         self._load_endpoints()
         self._endpoints = Endpoints(self._endpoint_found, remembered=self._remembered)
         api = ApiServer(self._config.socket_path, self._answer, self._refuse_oversized)
@@ -89,6 +91,7 @@ class Daemon:
                 await self._apply()
             self._notifier.ready()
             parts += _start(self._watch_host(monitor), self._keep_house(), self._watch_exit_node(), _until(stop))
+            parts += _start(self._names.watch())
             done, _pending = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
                 part.result()
@@ -98,8 +101,9 @@ class Daemon:
             await self._endpoints.close()
             await _stop([*parts, *([self._trial_ends] if self._trial_ends else [])])
             monitor.close()
-            # Routes go before the interface does, so that every removal is seen to work.
+            # Routes go before the interface does, so that every removal is seen to work; and before them, names.
             async with self._changing:
+                await self._names.close()
                 await self._tunnel.reconcile(Wanted())
             self._datapath.close()
 
@@ -142,6 +146,8 @@ class Daemon:
         view = self._in_force.state.view
         self._endpoints.use(peer.endpoint for peer in (view.peers if view else ()) if peer.endpoint)
         await self._settle()
+        preferences = self._in_force.state.preferences
+        await self._names.apply(view.dns if view and preferences.accept_dns else None)
         self._remember_exit_node()
         self._show_status()
 
@@ -203,6 +209,10 @@ class Daemon:
             return __version__
         if method == "status":
             return self._status()
+        if method == "dns.status":
+            return await self._names.status()
+        if method == "dns.query":
+            return await self._names.query(*_question(params))
         if method == "netmap.apply":
             return await self._apply_netmap(params)
         if method == "preferences.get":
@@ -318,6 +328,7 @@ class Daemon:
             live=self._datapath.status(),
             uptime=time.monotonic() - self._started_at,
             refused=self._refused,
+            names=self._names,
             unreadable=self._unreadable,
         )
 
@@ -340,6 +351,7 @@ class Daemon:
                 changed.clear()
                 async with self._changing:
                     await self._settle()
+                    await self._names.look()
         finally:
             loop.remove_reader(monitor.socket)
 
@@ -383,6 +395,14 @@ class Daemon:
         while True:
             self._notifier.alive()
             await asyncio.sleep(interval)
+
+
+def _question(params: dict[str, Any]) -> tuple[str, str]:
+    """Name and type of a query. Raises ApiError."""
+    name, type_name = params.get("name"), params.get("type", "A")
+    if not isinstance(name, str) or not isinstance(type_name, str):
+        raise ApiError("bad-request", "params.name: missing, or it or params.type not a string")
+    return name, type_name
 
 
 def _trial_seconds(params: dict[str, Any]) -> Optional[float]:

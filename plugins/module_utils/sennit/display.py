@@ -21,10 +21,10 @@ else:
 
 def overview(status: dict[str, Any], now: float) -> str:
     """The whole status; ``now`` in seconds since the epoch."""
-    parts = [_table(_facts(status, now)), _peers(status, now)]
+    parts = [table(_facts(status, now)), _peers(status, now)]
     if status["drops"]:
         drops = sorted(status["drops"].items(), key=lambda item: (-item[1], item[0]))
-        parts.append(_table([["dropped", "packets"]] + [[reason, f"{count}"] for reason, count in drops]))
+        parts.append(table([["dropped", "packets"]] + [[reason, f"{count}"] for reason, count in drops]))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -112,7 +112,7 @@ def _peers(status: dict[str, Any], now: float) -> str:
                 "\n".join(_routes(peer, states)) or "-",
             ]
         )
-    return _table(rows)
+    return table(rows)
 
 
 def _routes(peer: dict[str, Any], states: dict[tuple[str, str], str]) -> Iterator[str]:
@@ -128,5 +128,5 @@ def _route(prefix: str, state: Optional[str]) -> str:
     return prefix if state in (None, "installed") else f"{prefix} ({state})"
 
 
-def _table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]]) -> str:
     return str(tabulate(rows, tablefmt="plain", disable_numparse=True))

@@ -25,6 +25,19 @@ def replace(path: str, content: bytes, mode: int = 0o600) -> None:
     _sync_directory(path)
 
 
+def replace_by_link(path: str, target: str) -> None:
+    """As replace(), but what is put at ``path`` is a symbolic link."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, _temporary_prefix(name) + secrets.token_hex(8))
+    os.symlink(target, temporary)
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    _sync_directory(path)
+
+
 def create(path: str, content: bytes, mode: int = 0o600) -> None:
     """As replace(), but raises FileExistsError when something is at ``path`` already, and leaves that alone."""
     temporary = _write_beside(path, content, mode)

@@ -61,6 +61,7 @@ class Routing:
         peers = self.view.peers
         return Wanted(
             addresses=tuple(host_prefix(address) for address in self.view.addresses),
+            stub_addresses=tuple(host_prefix(address) for address in self.view.dns.stub if self.preferences.accept_dns),
             peer_addresses=tuple(host_prefix(address) for peer in peers for address in peer.addresses),
             subnet_routes=tuple(prefix for peer in peers for prefix in self._accepted(peer)),
             exit_node=self.preferences.exit_node is not None,

@@ -15,6 +15,7 @@ from .config import Config
 from .datapath.base import DatapathStatus
 from .host.tunnel import Tunnel
 from .in_force import TRIAL_EXPIRED, InForce
+from .names import Names
 from .netmap.endpoint import join_endpoint
 from .netmap.model import encode_key
 from .netmap.view import PeerView
@@ -32,6 +33,7 @@ def status(
     live: DatapathStatus,
     uptime: float,
     refused: Optional[Mapping[str, Any]],
+    names: Names,
     unreadable: Sequence[str],
 ) -> dict[str, Any]:
     """All of it; ``routing`` is None while there is no netmap."""
@@ -68,7 +70,7 @@ def status(
             for peer in peers
             for prefix in peer.routes
         ],
-        "problems": [*unreadable, *_problems(in_force, routing, tunnel)],
+        "problems": [*unreadable, *_problems(in_force, routing, tunnel), *names.problems],
         "drops": dict(live.drops),
     }
 

@@ -27,6 +27,7 @@ def test_only_network_and_signing_key_have_no_default():
         "datapath": "auto",
         "state_dir": "/var/lib/sennit",
         "runtime_dir": "/run/sennit",
+        "resolv_conf": "/etc/resolv.conf",
     }
     assert config.socket_path == "/run/sennit/control.sock"
     assert config.private_key_path == "/var/lib/sennit/private.key"

@@ -35,6 +35,14 @@ def test_an_added_peer_is_all_that_changes():
     assert not todo.remove_addresses and not todo.remove_routes and not todo.remove_rules
 
 
+def test_the_stub_answers_on_the_interface_too():
+    wanted = dataclasses.replace(WANTED, stub_addresses=("100.100.100.100/32",))
+    there = Present(frozenset({*WANTED.addresses, "100.100.100.100/32"}))
+    assert difference(wanted, Present(frozenset(WANTED.addresses))).add_addresses == ("100.100.100.100/32",)
+    assert difference(wanted, there).add_addresses == difference(wanted, there).remove_addresses == ()
+    assert difference(WANTED, there).remove_addresses == ("100.100.100.100/32",)
+
+
 def test_nothing_wanted_removes_all_that_is_ours():
     present = Present(frozenset({"100.64.0.1/32"}), frozenset({"100.64.0.2/32"}), frozenset({4}))
     todo = difference(Wanted(), present)

@@ -29,7 +29,9 @@ def test_by_default_all_routes_and_no_exit_node():
         peer_addresses=("100.64.0.2/32",),
         subnet_routes=("192.168.2.0/24",),
         pools=NETWORK.pools,
+        stub_addresses=("100.100.100.100/32", "fd5e::24:6464/128"),
     )
+    assert routing(accept_dns=False).wanted(None).stub_addresses == ()
     assert routing().peer_config(PEER, None).allowed_ips == ("100.64.0.2/32", "192.168.2.0/24")
     assert routing().peer_config(PEER, None).persistent_keepalive == 0
 

@@ -41,16 +41,27 @@ class StubError(Exception):
     """The resolver's process gives no answer, or refuses a question; the message is one line for the user."""
 
 
+class StubQuestionError(StubError):
+    """What was asked for is no name or no type."""
+
+
 class StubResolver:
-    """The handle. `problems` are lines for the user; `changed` is called when they change."""
+    """The handle. `problems` are lines for the user, `listening` the addresses where it answers; `changed` is called
+    when one of them changes.
+    """
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         self.problems: tuple[str, ...] = ()
+        self.listening: tuple[str, ...] = ()
         self._changed = changed
         self._settings: Optional[Settings] = None
         self._process: Optional[_Process] = None
         self._life: Optional[asyncio.Future[None]] = None
-        self._listening = asyncio.Event()
+        self._ready = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
 
     async def start(self, settings: Settings) -> None:
         """Return when it answers at the addresses, or says in `problems` why not."""
@@ -59,10 +70,10 @@ class StubResolver:
             self._tell(("names do not work: the Python library dnspython (python3-dnspython) is not installed",))
             return
         if self._life is None:
-            self._listening.clear()
+            self._ready.clear()
             self._life = asyncio.ensure_future(self._live())
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._listening.wait(), REPLY_TIMEOUT)
+            await asyncio.wait_for(self._ready.wait(), REPLY_TIMEOUT)
 
     async def configure(self, settings: Settings) -> None:
         """Have other settings; those that are in use already cost nothing. Returns when they are in use."""
@@ -115,6 +126,7 @@ class StubResolver:
             finally:
                 self._process = None
                 process.end()
+                self._listen(())
             # It ends only by a failure of its own; while there is none, names are not found.
             logger.error("the resolver has ended; starting it again in %g s", retry)
             await asyncio.sleep(retry)
@@ -122,9 +134,15 @@ class StubResolver:
 
     def _heard(self, what: str, value: Any) -> None:
         if what == LISTENING:
-            self._listening.set()
+            self._ready.set()
+            self._listen(tuple(value))
         elif what == PROBLEMS:
             self._tell(tuple(value))
+
+    def _listen(self, addresses: tuple[str, ...]) -> None:
+        if addresses != self.listening:
+            self.listening = addresses
+            self._changed()
 
     def _tell(self, problems: tuple[str, ...]) -> None:
         for problem in problems:
@@ -185,13 +203,13 @@ class _Process:
         finally:
             self._waiting.pop(number, None)
         if error:
-            raise StubError(error)
+            raise StubQuestionError(error)
         return value
 
     def end(self) -> None:
         for waiting in self._waiting.values():
             if not waiting.done():
-                waiting.set_result(("the resolver has ended", None))
+                waiting.set_exception(StubError("the resolver has ended"))
         if self._writer is not None:
             self._writer.transport.abort()
         if self._pid:

@@ -58,7 +58,6 @@ class _Service:
         self._stub.configure(settings)
         self._wanted = settings.view.stub
         await self._listen()
-        await send(self._writer, 0, LISTENING, None)
 
     async def _listen(self) -> None:
         for address in self._listeners.keys() - set(self._wanted):
@@ -76,6 +75,7 @@ class _Service:
             else:
                 self._listeners[address] = listener
         await self._tell()
+        await send(self._writer, 0, LISTENING, tuple(self._listeners))
 
     async def _tell(self) -> None:
         problems = [*self._failed.values(), *self._stub.forwarder.loops()]

@@ -67,7 +67,9 @@ _RTN_THROW = 9
 _RTM_F_CLONED = 0x200
 _RT_SCOPE_UNIVERSE = 0
 _RT_SCOPE_LINK = 253
+_RT_SCOPE_HOST = 254
 _RT_TABLE_COMPAT = 252
+_FOREVER = 0xFFFFFFFF
 
 
 # Addresses far away, to ask for the way there (RFC 5737; RFC 4291, section 2.4: global unicast).
@@ -122,7 +124,8 @@ def _make(host: _Host, wanted: Wanted, todo: Difference) -> None:
         host.change("", "link-local addresses", RTM_NEWLINK, host.link_without_own_addresses())
         host.change("", "link", RTM_NEWLINK, host.link_up())
     for address in todo.add_addresses:
-        host.change("add address", address, RTM_NEWADDR, host.address(address))
+        message = host.stub_address(address) if address in wanted.stub_addresses else host.address(address)
+        host.change("add address", address, RTM_NEWADDR, message)
     # A prefix that turns from a route into a throw, or back, the kernel takes only once.
     turning = {*todo.add_routes, *todo.add_throws}
     _remove_routes(host, todo, lambda prefix: prefix in turning)
@@ -311,6 +314,18 @@ class _Host:
             {"family": _family(address), "index": self._index, "prefixlen": int(length), "scope": _RT_SCOPE_UNIVERSE},
             [("IFA_LOCAL", own), ("IFA_ADDRESS", own)],
         )
+
+    def stub_address(self, address: str) -> Any:
+        """One that the kernel never takes as the source of packets that leave the host: IPv4 has a scope for this;
+        IPv6 would rather take any other address than a deprecated one (RFC 6724, section 5, rule 3).
+        """
+        message = self.address(address)
+        if message["family"] == socket.AF_INET:
+            message["scope"] = _RT_SCOPE_HOST
+        else:
+            lifetimes = {"ifa_preferred": 0, "ifa_valid": _FOREVER, "cstamp": 0, "tstamp": 0}
+            message["attrs"].append(("IFA_CACHEINFO", lifetimes))
+        return message
 
     def link_without_own_addresses(self) -> Any:
         """As with the kernel's WireGuard, no link-local address, for there is nobody on the link to use it with."""

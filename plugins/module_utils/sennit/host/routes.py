@@ -47,7 +47,8 @@ class Wanted:
 
     exit_node: whether there is to be one; exit_routes: those of EXIT_ROUTES that are to lead there; exit_endpoint: its
     address in the underlay, as far as known. lan_access: whether the host's own LANs are reached directly then.
-    pools: the mesh's.
+    pools: the mesh's. stub_addresses: where this host's own resolver answers, on the interface too, but never the
+    source of anything sent elsewhere.
     """
 
     addresses: tuple[str, ...] = ()
@@ -58,6 +59,7 @@ class Wanted:
     exit_endpoint: Optional[str] = None
     lan_access: bool = False
     pools: tuple[str, ...] = ()
+    stub_addresses: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +116,7 @@ def difference(wanted: Wanted, present: Present) -> Difference:
         throws |= {*_LINK_SCOPES, *present.internal, *(present.lan if wanted.lan_access else ())}
     throws -= routes | _inside(throws, _LINK_SCOPES)
     rules = {family_of(prefix) for prefix in routes}
-    addresses = set(wanted.addresses)
+    addresses = {*wanted.addresses, *wanted.stub_addresses}
     return Difference(
         add_addresses=_ordered(addresses - present.addresses),
         add_routes=_ordered(routes - present.routes),
