@@ -9,13 +9,15 @@ from tests.unit.wireguard.network import Host, Network, with_mac1
 
 from sennit.wireguard.constants import (
     COOKIE_REPLY_LENGTH,
+    HANDSHAKE_QUEUE_CAPACITY,
     TYPE_COOKIE_REPLY,
     TYPE_INITIATION,
     TYPE_RESPONSE,
     UNDER_LOAD_QUEUE_LENGTH,
 )
-from sennit.wireguard.cookie import CookieChecker, CookieJar
+from sennit.wireguard.cookie import CookieChecker, CookieJar, Mac1Checker
 from sennit.wireguard.errors import DropReason, PacketError
+from sennit.wireguard.events import DataReceived, HandshakeReceived, SendDatagram
 from sennit.wireguard.load import LoadMonitor, RateLimiter
 from sennit.wireguard.messages import CookieReply
 
@@ -82,6 +84,26 @@ def test_many_waiting_handshakes_are_load_for_a_second(network: Network, pair: t
     assert two.payloads() == [b"hello"]
 
 
+def test_handshakes_queue_up_and_are_handled_a_few_at_a_time(network: Network, session: tuple[Host, Host]) -> None:
+    """A session that is up does not wait for them."""
+    one, two = session
+    control = two.device.control
+    flood = [with_mac1(b"\1\0\0\0" + network.random.randbytes(112), two) for _ in range(HANDSHAKE_QUEUE_CAPACITY + 3)]
+    for datagram in flood:
+        control.receive(HandshakeReceived(datagram, ("203.0.113.1", 1)), network.now, network.wall)
+    assert control.drops == {DropReason.HANDSHAKE_QUEUE_FULL: 3}
+    received = control.status()[one.public_key].rx_bytes
+    index = control._peers[one.public_key].keypairs.current.local_index
+    control.receive(DataReceived(one.public_key, 1, 96, index, one.endpoint, network.now), network.now, network.wall)
+    assert control.status()[one.public_key].rx_bytes == received + 96
+    control.handle_handshakes(network.now, network.wall, 16)
+    assert control.handshakes_waiting() == HANDSHAKE_QUEUE_CAPACITY - 16
+    assert len([each for each in control.take_commands() if isinstance(each, SendDatagram)]) == 16
+    control.handle_handshakes(network.now, network.wall)
+    assert control.handshakes_waiting() == 0
+    assert control.drops[DropReason.COOKIE_REQUIRED] == HANDSHAKE_QUEUE_CAPACITY
+
+
 def test_without_mac1_there_is_no_answer_even_under_load(network: Network, pair: tuple[Host, Host]) -> None:
     one, two = pair
     keep_under_load(two)
@@ -134,7 +156,8 @@ def test_the_life_of_a_cookie() -> None:
     checker, jar = CookieChecker(public, random.Random(1).randbytes), CookieJar(public)
     first = jar.add_macs(b"message", 0.0)
     assert first[-16:] == NO_MAC2
-    checker.check_mac1(first)
+    assert Mac1Checker(public).valid(first)
+    assert not Mac1Checker(bytes(32)).valid(first)
     assert not checker.has_valid_mac2(first, source, 0.0)
     reply = CookieReply.parse(checker.reply(first, 7, source, 0.0))
     assert reply.receiver == 7

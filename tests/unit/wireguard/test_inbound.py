@@ -20,6 +20,7 @@ from sennit.wireguard.constants import (
     REPLAY_WINDOW,
     RESPONSE_LENGTH,
 )
+from sennit.wireguard.cookie import CookieJar
 from sennit.wireguard.errors import DropReason
 from sennit.wireguard.events import (
     DataReceived,
@@ -32,7 +33,7 @@ from sennit.wireguard.events import (
 from sennit.wireguard.inbound import Inbound
 from sennit.wireguard.keypair import Keypair
 
-PEER, OTHER = b"p" * 32, b"o" * 32
+PEER, OTHER, US = b"p" * 32, b"o" * 32, b"u" * 32
 SOURCE = ("198.51.100.1", 51820)
 KEYPAIR = Keypair(b"s" * 32, b"r" * 32, 7, 9, 100.0, initiator=False)
 NOW = 101.0
@@ -54,6 +55,7 @@ def sealed(content: bytes, counter: int = 0, keypair: Keypair = KEYPAIR) -> byte
 
 def make_inbound(core: DatapathCore) -> Inbound:
     inbound = Inbound(core)
+    inbound.set_identity(US)
     inbound.set_peer(PEER, ("10.0.0.1/32", "fd00::1/128"))
     inbound.set_peer(OTHER, ("10.0.0.3/32",))
     inbound.install_keypair(PEER, KEYPAIR)
@@ -214,9 +216,31 @@ def test_a_refused_packet_does_not_hold_up_the_rest(inbound: Inbound) -> None:
     assert inbound.receive(datagrams, SOURCE, NOW) == [INNER, INNER]
 
 
+def for_us(kind: int, length: int) -> bytes:
+    """A handshake message that shows its sender to know our public key, where its type can show that."""
+    message = bytes([kind]).ljust(length, b"\0")
+    return message if kind == 3 else CookieJar(US).add_macs(message[:-32], 0.0)
+
+
+def test_whoever_does_not_know_our_key_is_not_passed_on(inbound: Inbound) -> None:
+    for message in (for_us(1, INITIATION_LENGTH), for_us(2, RESPONSE_LENGTH)):
+        for position in range(4, len(message) - 16):
+            forged = bytearray(message)
+            forged[position] ^= 1
+            assert refused(inbound, bytes(forged)) is DropReason.INVALID_MAC1
+    inbound.set_identity(OTHER)
+    assert refused(inbound, for_us(1, INITIATION_LENGTH)) is DropReason.INVALID_MAC1
+
+
+def test_without_an_identity_no_handshake_is_for_us(core: DatapathCore) -> None:
+    inbound = Inbound(core)
+    inbound.set_peer(PEER, ())
+    assert refused(inbound, for_us(1, INITIATION_LENGTH)) is DropReason.INVALID_MAC1
+
+
 @pytest.mark.parametrize(("kind", "length"), [(1, INITIATION_LENGTH), (2, RESPONSE_LENGTH), (3, COOKIE_REPLY_LENGTH)])
 def test_handshake_messages_are_passed_on_whole(inbound: Inbound, kind: int, length: int) -> None:
-    message = bytes([kind]).ljust(length, b"\0")
+    message = for_us(kind, length)
     assert inbound.receive([memoryview(message)], SOURCE, NOW) == []
     assert inbound.urgent
     assert inbound.take_events() == [HandshakeReceived(message, SOURCE)]
@@ -225,7 +249,7 @@ def test_handshake_messages_are_passed_on_whole(inbound: Inbound, kind: int, len
 
 
 def test_handshake_messages_queue_up_to_a_limit(inbound: Inbound) -> None:
-    message = b"\1".ljust(INITIATION_LENGTH, b"\0")
+    message = for_us(1, INITIATION_LENGTH)
     inbound.receive([message] * (HANDSHAKE_QUEUE_CAPACITY + 2), SOURCE, NOW)
     events = inbound.take_events()
     assert len(events) == HANDSHAKE_QUEUE_CAPACITY + 1

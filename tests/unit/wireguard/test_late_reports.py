@@ -40,6 +40,7 @@ class LateDevice(Device):
                     self._reports[half] = when, events
                 for event in events if when <= now else ():
                     self.control.receive(event, now, wall)
+                self.control.handle_handshakes(now, wall)
             for command in self.control.take_commands():
                 self._carry_out(command, output, now)
                 busy = True

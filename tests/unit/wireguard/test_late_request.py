@@ -28,8 +28,10 @@ def test_a_request_that_is_late_starts_no_second_handshake() -> None:
     initiator.receive(HandshakeNeeded(responder.public_key), 0.0, 1000.0)
     (initiation,) = datagrams(initiator)
     responder.receive(HandshakeReceived(initiation, HERE), 0.0, 1000.0)
+    responder.handle_handshakes(0.0, 1000.0)
     (response,) = datagrams(responder)
     initiator.receive(HandshakeReceived(response, THERE), 0.0, 1000.0)
+    initiator.handle_handshakes(0.0, 1000.0)
     used = [command.keypair for command in initiator.take_commands() if isinstance(command, UseKeypair)]
 
     responder.receive(KeepaliveReceived(initiator.public_key, used[0].remote_index, HERE, 0.1), 0.1, 1000.1)

@@ -6,7 +6,11 @@ import hashlib
 import re
 
 import pytest
+from cryptography.hazmat.primitives.hashes import BLAKE2s
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography_vectors import open_vector_file
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sennit.wireguard import crypto
 from sennit.wireguard.errors import DropReason, PacketError
@@ -200,3 +204,21 @@ def test_blake2s_cryptography_vectors() -> None:
     for vector in vectors:
         message = unhex(vector["msg"])[: int(vector["len"]) // 8]
         assert crypto.hash256(message) == unhex(vector["md"])
+
+
+# --- HKDF
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=200), st.integers(1, 3))
+def test_hkdf_like_the_libraries(key: bytes, material: bytes, outputs: int) -> None:
+    """RFC 5869 with empty info, by `cryptography`'s HMAC."""
+
+    def keyed(with_key: bytes, data: bytes) -> bytes:
+        library = HMAC(with_key, BLAKE2s(32))
+        library.update(data)
+        return library.finalize()
+
+    secret, expected = keyed(key, material), [b""]
+    for number in range(1, outputs + 1):
+        expected.append(keyed(secret, expected[-1] + bytes([number])))
+    assert crypto.kdf(key, material, outputs) == expected[1:]

@@ -11,7 +11,7 @@ import time
 from typing import Any, NoReturn
 
 from ..wireguard.errors import DropReason
-from ..wireguard.events import InstallKeypair, RemoveKeypair
+from ..wireguard.events import InstallKeypair, RemoveKeypair, SetIdentity
 from ..wireguard.inbound import Inbound
 from .channel import Channel
 from .core import DatapathCore
@@ -90,6 +90,8 @@ class InboundWorker:
             inbound.install_keypair(command.peer, command.keypair)
         elif isinstance(command, RemoveKeypair):
             inbound.remove_keypair(command.local_index)
+        elif isinstance(command, SetIdentity):
+            inbound.set_identity(command.public_key)
         elif isinstance(command, SetPeer):
             inbound.set_peer(command.public_key, command.allowed_ips)
         elif isinstance(command, RemovePeer):

@@ -33,13 +33,13 @@ from ..wireguard.events import (
     DropStaged,
     HandshakeCompleted,
     HandshakeGaveUp,
-    HandshakeReceived,
     InstallKeypair,
     PeerConfig,
     RemoveKeypair,
     SendDatagram,
     SendKeepalive,
     SetEndpoint,
+    SetIdentity,
     UseKeypair,
 )
 from . import sticky, worker
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _MAX_MESSAGES = 64  # taken from a worker in one turn of the event loop
+_HANDSHAKES_AT_ONCE = 16  # a few milliseconds
 # Changes of the host's routes come in bursts: look a moment later, and for no more than this part of the time.
 _SETTLE_TIME = 0.05
 _LOOKING_SHARE = 0.1
@@ -95,6 +96,7 @@ class UserspaceDatapath:
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._failure: Optional[asyncio.Future[None]] = None
         self._timer: Optional[asyncio.TimerHandle] = None
+        self._handling = False
         self._ways = sticky.Ways(fwmark)
         self._look: Optional[asyncio.TimerHandle] = None
         self._look_after = 0.0
@@ -222,10 +224,11 @@ class UserspaceDatapath:
             self._fail(sender)
             return
         now, wall = time.monotonic(), time.time()
-        self._control.handshakes_waiting(sum(isinstance(event, HandshakeReceived) for event in events), now)
         for event in events:
             self._control.receive(event, now, wall)
         self._settle()
+        if self._control.handshakes_waiting() and not self._handling:
+            self._handle_handshakes()
 
     def _tell(self, receiver: _Worker, *commands: Any) -> None:
         receiver.waiting.append(list(commands))
@@ -249,6 +252,14 @@ class UserspaceDatapath:
     def _fail(self, dead: _Worker) -> None:
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(DatapathError(f"{dead.name} (process {dead.pid}) has ended"))
+
+    def _handle_handshakes(self) -> None:
+        """A few at a time: between them the loop has its turn, and with it the sessions that are up."""
+        self._control.handle_handshakes(time.monotonic(), time.time(), _HANDSHAKES_AT_ONCE)
+        self._settle()
+        self._handling = bool(self._control.handshakes_waiting()) and self._loop is not None
+        if self._handling and self._loop is not None:
+            self._loop.call_soon(self._handle_handshakes)
 
     # --- where packets leave from
 
@@ -295,7 +306,7 @@ class UserspaceDatapath:
         if isinstance(command, SendDatagram):
             if not self._udp.send_now(command.datagram, command.endpoint):
                 self._control.drops[DropReason.SEND_FAILED] += 1
-        elif isinstance(command, InstallKeypair):
+        elif isinstance(command, (SetIdentity, InstallKeypair)):
             self._tell(self._inbound, command)
         elif isinstance(command, (UseKeypair, SetEndpoint, SendKeepalive, DropStaged)):
             if isinstance(command, SetEndpoint):

@@ -9,6 +9,7 @@ told. They report what happened (events), and Control answers with what is to be
 reads no clock: `now` is monotonic and drives every timer, `wall` is the time of day and goes into timestamps only.
 
     receive(event)  an event of a data half; a handshake datagram from the socket is one of them
+    handle_handshakes()  when there are any waiting: the part that costs
     advance()       to be called when next_deadline() is over; calling it early does no harm
     take_commands() what came of it, in the order in which it must be carried out
 
@@ -21,11 +22,12 @@ handshake and the peer's do not touch each other, and the keypair slots hold bot
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from typing import Callable
 
 from . import tai64n
 from .constants import (
+    HANDSHAKE_QUEUE_CAPACITY,
     KEY_LENGTH,
     REJECT_AFTER_MESSAGES,
     REJECT_AFTER_TIME,
@@ -61,6 +63,7 @@ from .events import (
     SendDatagram,
     SendKeepalive,
     SetEndpoint,
+    SetIdentity,
     UseKeypair,
     endpoint_of,
 )
@@ -88,7 +91,8 @@ class Control:
         self._checker = CookieChecker(self._static.public, random)
         self._load = LoadMonitor()
         self._limiter = RateLimiter()
-        self._commands: list[Command] = []
+        self._handshakes: deque[HandshakeReceived] = deque()
+        self._commands: list[Command] = [SetIdentity(self._static.public)]
 
     @property
     def public_key(self) -> bytes:
@@ -147,14 +151,20 @@ class Control:
         """When advance has to be called; None while no timer is running."""
         return self._deadlines.next_deadline()
 
-    def handshakes_waiting(self, count: int, now: float) -> None:
-        """Tell how many handshake datagrams wait to be received, so that a flood is answered with cookies only."""
-        self._load.handshakes_waiting(count, now)
+    def handshakes_waiting(self) -> int:
+        """How many handshake messages are still to be looked at, by handle_handshakes."""
+        return len(self._handshakes)
 
     def receive(self, event: Event, now: float, wall: float) -> None:
-        """Take in what a data half reports. Events of a peer that is no longer there are ignored."""
+        """Take in what a data half reports. Events of a peer that is no longer there are ignored.
+
+        A handshake message is only put into the queue: sessions that are up do not wait for those that would be.
+        """
         if isinstance(event, HandshakeReceived):
-            self._receive_handshake(event.datagram, event.source, now, wall)
+            if len(self._handshakes) >= HANDSHAKE_QUEUE_CAPACITY:
+                self.drops[DropReason.HANDSHAKE_QUEUE_FULL] += 1
+            else:
+                self._handshakes.append(event)
             return
         if isinstance(event, Dropped):
             self.drops[event.reason] += event.count
@@ -171,6 +181,13 @@ class Control:
         else:
             self._transport_received(peer, event, now, wall)
         self._reschedule(peer)
+
+    def handle_handshakes(self, now: float, wall: float, most: int = HANDSHAKE_QUEUE_CAPACITY) -> None:
+        """Look at the first of the handshake messages that wait. When many do, they get cookie replies only."""
+        self._load.handshakes_waiting(len(self._handshakes), now)
+        for _message in range(min(most, len(self._handshakes))):
+            message = self._handshakes.popleft()
+            self._receive_handshake(message.datagram, message.source, now, wall)
 
     def advance(self, now: float, wall: float) -> None:
         """Do what is due."""
@@ -241,7 +258,6 @@ class Control:
 
     def _admit(self, datagram: bytes, sender: int, source: Path, now: float) -> None:
         """Let a handshake message through to the costly part, or raise PacketError, perhaps with a cookie reply."""
-        self._checker.check_mac1(datagram)
         if not self._load.under_load(now):
             return
         if not self._checker.has_valid_mac2(datagram, source, now):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 from typing import Callable
 
+from .aead import Buffer
 from .constants import (
     COOKIE_LATENCY,
     COOKIE_NONCE_LENGTH,
@@ -30,21 +31,26 @@ from .messages import CookieReply
 _NO_MAC2 = bytes(MAC_LENGTH)
 
 
+class Mac1Checker:
+    """For messages that come in: whoever has not got our public key costs us no more than this."""
+
+    def __init__(self, public_key: bytes) -> None:
+        self._key = hash256(LABEL_MAC1, public_key)
+
+    def valid(self, datagram: Buffer) -> bool:
+        """Whether an initiation or response of the right length is meant for us."""
+        covered, given = datagram[: -2 * MAC_LENGTH], datagram[-2 * MAC_LENGTH : -MAC_LENGTH]
+        return hmac.compare_digest(mac(self._key, covered), given)
+
+
 class CookieChecker:
-    """For messages that come in: checks their MACs and makes cookie replies. One a device."""
+    """For messages that come in with a valid mac1: checks their mac2 and makes cookie replies. One a device."""
 
     def __init__(self, public_key: bytes, random: Callable[[int], bytes]) -> None:
-        self._mac1_key = hash256(LABEL_MAC1, public_key)
         self._cookie_key = hash256(LABEL_COOKIE, public_key)
         self._random = random
         self._secret = b""
         self._secret_expires = float("-inf")
-
-    def check_mac1(self, datagram: bytes) -> None:
-        """Raises PacketError(INVALID_MAC1)."""
-        covered, given = datagram[: -2 * MAC_LENGTH], datagram[-2 * MAC_LENGTH : -MAC_LENGTH]
-        if not hmac.compare_digest(mac(self._mac1_key, covered), given):
-            raise PacketError(DropReason.INVALID_MAC1)
 
     def has_valid_mac2(self, datagram: bytes, source: Path, now: float) -> bool:
         """Whether the sender holds the cookie that we currently give to this source."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from .aead import Buffer
 from .constants import KEY_LENGTH, MAC_LENGTH
 from .errors import DropReason, PacketError
 
@@ -32,6 +33,8 @@ else:
     NACL_IMPORT_ERROR = None
 
 _ZERO_KEY = bytes(KEY_LENGTH)
+_INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
 
 
 def public_key_of(private_key: bytes) -> bytes:
@@ -85,17 +88,24 @@ def hash256(*parts: bytes) -> bytes:
     return hashlib.blake2s(b"".join(parts)).digest()
 
 
-def mac(key: bytes, data: bytes) -> bytes:
+def mac(key: bytes, data: Buffer) -> bytes:
     """Keyed BLAKE2s with 16 bytes of output."""
     return hashlib.blake2s(data, key=key, digest_size=MAC_LENGTH).digest()
 
 
 def kdf(key: bytes, material: bytes, outputs: int) -> list[bytes]:
     """HKDF over HMAC-BLAKE2s with empty info: KDF1, KDF2 or KDF3 of the whitepaper, 32 bytes an output."""
-    secret = hmac.new(key, material, hashlib.blake2s).digest()
+    secret = _hmac(key, material)
     results: list[bytes] = []
     last = b""
     for number in range(1, outputs + 1):
-        last = hmac.new(secret, last + bytes((number,)), hashlib.blake2s).digest()
+        last = _hmac(secret, last + bytes((number,)))
         results.append(last)
     return results
+
+
+def _hmac(key: bytes, data: bytes) -> bytes:
+    """HMAC (RFC 2104), 32-byte key. A handshake takes 23 of them, and the library's takes three times as long."""
+    block = key + _ZERO_KEY
+    inner = hashlib.blake2s(block.translate(_INNER_PAD) + data).digest()
+    return hashlib.blake2s(block.translate(_OUTER_PAD) + inner).digest()

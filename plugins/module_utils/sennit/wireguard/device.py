@@ -21,7 +21,6 @@ from .errors import DropReason
 from .events import (
     Command,
     DropStaged,
-    HandshakeReceived,
     InstallKeypair,
     Path,
     PeerConfig,
@@ -29,6 +28,7 @@ from .events import (
     SendDatagram,
     SendKeepalive,
     SetEndpoint,
+    SetIdentity,
     UseKeypair,
 )
 from .inbound import Inbound
@@ -115,10 +115,9 @@ class Device:
         output = Output(datagrams, packets, [])
         while True:
             events = self.inbound.take_events() + self.outbound.take_events()
-            waiting = sum(isinstance(event, HandshakeReceived) for event in events)
-            self.control.handshakes_waiting(waiting, now)
             for event in events:
                 self.control.receive(event, now, wall)
+            self.control.handle_handshakes(now, wall)
             commands = self.control.take_commands()
             if not events and not commands:
                 return output
@@ -128,6 +127,8 @@ class Device:
     def _carry_out(self, command: Command, output: Output, now: float) -> None:
         if isinstance(command, SendDatagram):
             output.datagrams.append((command.datagram, command.endpoint))
+        elif isinstance(command, SetIdentity):
+            self.inbound.set_identity(command.public_key)
         elif isinstance(command, InstallKeypair):
             self.inbound.install_keypair(command.peer, command.keypair)
         elif isinstance(command, UseKeypair):

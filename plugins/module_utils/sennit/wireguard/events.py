@@ -91,7 +91,7 @@ class KeepaliveReceived:
 
 @dataclass(frozen=True)
 class HandshakeReceived:
-    """A datagram of message type 1, 2 or 3, not looked at any further."""
+    """A datagram of message type 1, 2 or 3, of the right length and with a valid mac1 where there is one."""
 
     datagram: bytes
     source: Path
@@ -117,6 +117,13 @@ class SendDatagram:
 
     datagram: bytes
     endpoint: Path
+
+
+@dataclass(frozen=True)
+class SetIdentity:
+    """For inbound: take handshake messages that are meant for this public key of ours, and no others."""
+
+    public_key: bytes
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,7 @@ class HandshakeGaveUp:
 
 
 Command = Union[
+    SetIdentity,
     SendDatagram,
     InstallKeypair,
     UseKeypair,

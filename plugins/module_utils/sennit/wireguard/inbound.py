@@ -27,6 +27,7 @@ from .constants import (
     TYPE_RESPONSE,
     TYPE_TRANSPORT,
 )
+from .cookie import Mac1Checker
 from .errors import DropReason
 from .events import (
     DataReceived,
@@ -86,6 +87,7 @@ class Inbound:
     def __init__(self, core: Optional[Core] = None) -> None:
         self.urgent = False
         self._core: Core = core or PythonCore()
+        self._mac1: Optional[Mac1Checker] = None
         self._allowed_ips = AllowedIPs()
         self._peers: dict[bytes, dict[int, _Session]] = {}
         self._sessions: dict[int, _Session] = {}
@@ -97,6 +99,10 @@ class Inbound:
         self._dropped: dict[DropReason, int] = {}
 
     # --- configuration and commands
+
+    def set_identity(self, public_key: bytes) -> None:
+        """Take handshake messages that are meant for this key of ours. Before it is known none are taken."""
+        self._mac1 = Mac1Checker(public_key)
 
     def set_peer(self, public_key: bytes, allowed_ips: Sequence[str]) -> None:
         """Add the peer, or give it other allowed IPs; its sessions stay. Raises ValueError for a malformed prefix."""
@@ -247,6 +253,8 @@ class Inbound:
             self.drop(DropReason.UNKNOWN_TYPE)
         elif len(datagram) != length:
             self.drop(DropReason.WRONG_LENGTH)
+        elif kind != TYPE_COOKIE_REPLY and (self._mac1 is None or not self._mac1.valid(datagram)):
+            self.drop(DropReason.INVALID_MAC1)
         elif len(self._handshakes) >= HANDSHAKE_QUEUE_CAPACITY:
             self.drop(DropReason.HANDSHAKE_QUEUE_FULL)
         else:
