@@ -1,4 +1,4 @@
-# Every target installs what it needs first. `make test` is all of lint, unit, interop, lab and molecule.
+# Every target installs what it needs first. `make test` is all of lint, unit, interop, kernel, lab and molecule.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -14,7 +14,7 @@ unexport PYTHONPATH
 SCENARIO ?=
 SCENARIOS := $(if $(SCENARIO),$(SCENARIO),$(notdir $(patsubst %/molecule.yml,%,$(wildcard extensions/molecule/*/molecule.yml))))
 
-.PHONY: help setup lint unit interop lab molecule test bench demo demo-down clean
+.PHONY: help setup lint unit interop kernel lab molecule test bench demo demo-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ unit: setup ## unit and property tests
 interop: setup ## against wireguard-go and `wg`, in network namespaces
 	@pytest tests/interop
 
+kernel: setup ## under Debian's kernels, in QEMU: their WireGuard, and what older ones lack
+	@tests/qemu/vm --suite bookworm -- pytest -p no:cacheprovider tests/kernel
+
 lab: setup ## the lab that the scenarios and the demo run on
 	@pytest tests/lab
 
@@ -56,7 +59,7 @@ molecule: setup ## the scenarios on lab hosts; SCENARIO=name for one
 		MOLECULE_COMMAND_BORDERS=0 molecule test --scenario-name "$$scenario"
 	done
 
-test: lint unit interop lab molecule ## all of it
+test: lint unit interop kernel lab molecule ## all of it
 
 bench: setup ## measure, side by side with the peers; writes build/bench.json
 	@$(VENV)/python benchmarks/run.py

@@ -4,8 +4,10 @@
 
 """Netlink's framing, and a socket for one request at a time (netlink(7); linux/netlink.h).
 
-The kernel's WireGuard is driven from the resident agent, which polls it, so this is spoken directly: pyroute2 takes 13
-MB, and a fifth of a second to read 300 peers.
+The kernel's WireGuard is driven from the resident agent, which polls it, so this is spoken directly and not by
+pyroute2, as routes are: that would add 13 MB to an agent that has 36 MB otherwise, takes 6 to 9 times as long to read
+the peers, and since 0.9 its sockets cannot be opened or used while an asyncio loop runs, as the agent's does. A child
+that imports it at every look, as for routes, would cost 3% of a core at rest.
 """
 
 from __future__ import annotations
