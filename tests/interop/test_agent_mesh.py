@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import pytest
 from tests.interop.agents import Mesh, steady_ping
@@ -226,3 +227,25 @@ def test_an_unknown_method_is_an_error(pair):
     with pytest.raises(ApiError) as caught:
         alpha.call("no.such")
     assert caught.value.code == "unknown-method"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_peer_that_speaks_first_is_heard_after_a_restart(mesh, number):
+    """beta goes on with the session that it has; of alpha's side nobody but alpha itself knows where beta is."""
+    alpha, beta, _gamma = mesh.hosts
+    signed = mesh.netmap(1, alpha.node(), beta.node(endpoint=None))
+    for host in (alpha, beta):
+        host.start()
+        host.apply(signed)
+    assert beta.cli("ping", "alpha", "-c", "1").returncode == 0
+    kept = alpha.directory / "state/sessions.json"
+    deadline = time.monotonic() + 20
+    while number == signal.SIGKILL and not kept.exists() and time.monotonic() < deadline:
+        pass
+    alpha.stop(number)
+    handshake = beta.peer("alpha")["latest_handshake"]
+    alpha.start()
+    deadline = time.monotonic() + 10
+    while beta.peer("alpha")["latest_handshake"] == handshake:
+        assert time.monotonic() < deadline, "nobody speaks, so this handshake can only be alpha's"
+    beta.run("ping", "-n", "-c", "1", "-W", "5", alpha.addresses[0])

@@ -140,6 +140,10 @@ class Config:
         return self.state_dir + "/endpoints.json"
 
     @property
+    def sessions_path(self) -> str:
+        return self.state_dir + "/sessions.json"
+
+    @property
     def resolver_path(self) -> str:
         return self.state_dir + "/resolver.json"
 

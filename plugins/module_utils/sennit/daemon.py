@@ -32,6 +32,7 @@ from .netmap.model import MALFORMED, TOO_LARGE, NetmapError, encode_key
 from .netmap.signing import MAX_SIGNED_BYTES
 from .preferences import PreferencesError
 from .routing import DOWN, Routing, exit_state
+from .sessions import Sessions
 from .state import EndpointStore, StateError
 from .status import status
 from .systemd import Notifier
@@ -67,6 +68,7 @@ class Daemon:
         """What of the last run could not be taken up, for those who look for a problem."""
         self._endpoint_store = EndpointStore(config.endpoints_path)
         self._remembered: dict[str, Endpoint] = {}
+        self._sessions = Sessions(config.sessions_path, datapath)
         self._trial_ends: Optional[asyncio.Future[None]] = None
         self._exit_down = False
 
@@ -89,9 +91,10 @@ class Daemon:
             async with self._changing:
                 self._load()
                 await self._apply()
+                self._sessions.resume()
             self._notifier.ready()
             parts += _start(self._watch_host(monitor), self._keep_house(), self._watch_exit_node(), _until(stop))
-            parts += _start(self._names.watch())
+            parts += _start(self._names.watch(), self._sessions.watch())
             done, _pending = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
                 part.result()
@@ -101,6 +104,7 @@ class Daemon:
             await self._endpoints.close()
             await _stop([*parts, *([self._trial_ends] if self._trial_ends else [])])
             monitor.close()
+            self._sessions.close()
             # Routes go before the interface does, so that every removal is seen to work; and before them, names.
             async with self._changing:
                 await self._names.close()

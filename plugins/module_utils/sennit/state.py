@@ -13,9 +13,12 @@ from typing import Optional
 
 from . import files
 from .netmap.endpoint import join_endpoint, literal_address, split_endpoint
-from .netmap.model import TOO_LARGE, NetmapError
+from .netmap.model import TOO_LARGE, NetmapError, decode_key, encode_key
 from .preferences import MAX_PREFERENCES_BYTES, Preferences, PreferencesError
+from .wireguard.constants import REJECT_AFTER_TIME
 from .wireguard.events import Endpoint
+
+_MAX_SESSIONS_BYTES = 4 << 20
 
 
 class StateError(Exception):
@@ -89,6 +92,30 @@ class PreferencesStore(_Store):
             return Preferences() if content is None else Preferences.from_json(content)
         except (_TooLargeError, PreferencesError) as error:
             raise StateError(f"{self._path}: {error}") from error
+
+
+class SessionStore(_Store):
+    """With which peers there are sessions, and where they are: for the next run, should it begin soon."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, _MAX_SESSIONS_BYTES)
+
+    def load(self, now: float) -> dict[bytes, Endpoint]:
+        """By public key; empty when it is older than a session lasts. now is the time of day. Raises StateError."""
+        try:
+            content = json.loads(self._read() or b'{"at": 0, "peers": {}}')
+            if not 0 <= now - float(content["at"]) < REJECT_AFTER_TIME:
+                return {}
+            return {decode_key(key): split_endpoint(address) for key, address in content["peers"].items()}
+        except (_TooLargeError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise StateError(f"{self._path}: {error}") from error
+
+    def keep(self, sessions: Mapping[bytes, Endpoint], now: float) -> None:
+        """A neighbour's link-local address is not kept: its interface may have another name then. Raises StateError."""
+        peers = {
+            encode_key(key): join_endpoint(*endpoint) for key, endpoint in sessions.items() if "%" not in endpoint[0]
+        }
+        self.save(json.dumps({"at": now, "peers": peers}).encode() + b"\n")
 
 
 class EndpointStore(_Store):

@@ -387,3 +387,27 @@ def test_timers_of_many_idle_peers_cost_nothing(network: Network) -> None:
     network.elapse(600)
     assert one.device.next_deadline() is None
     assert len(queue._heap) == len(queue._queued) == len(queue._deadlines) == 0
+
+
+def test_after_a_restart_the_peers_old_session_is_replaced_at_once(
+    network: Network, session: tuple[Host, Host]
+) -> None:
+    """Without it, the peer would find out after 15 s of silence."""
+    one, two = session
+    control = two.device.control
+    two.device = type(two.device)(control._static.private, random=network.random.randbytes, core=network.core)
+    two.knows(one, endpoint=False)
+    one.send(two, b"lost")
+    network.deliver()
+    assert two.device.drops == {DropReason.UNKNOWN_INDEX: 1}
+    assert not network.sent(TYPE_INITIATION)
+    two.device.control.resume(one.public_key, one.endpoint, network.now, network.wall)
+    two.device.control.resume(bytes(32), one.endpoint, network.now, network.wall)
+    two.advance()
+    network.deliver()
+    assert len(network.sent(TYPE_INITIATION)) == 1
+    one.send(two, b"there")
+    network.deliver()
+    assert two.payloads() == [b"there"]
+    two.device.control.resume(one.public_key, ("203.0.113.1", 1), network.now, network.wall)
+    assert two.status(one).endpoint == one.endpoint

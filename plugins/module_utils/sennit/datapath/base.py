@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
-from ..wireguard.events import PeerConfig
+from ..wireguard.events import Endpoint, PeerConfig
 from ..wireguard.peer import PeerStatus
 
 KERNEL = "kernel"
@@ -54,6 +54,9 @@ class Datapath(Protocol):
         """Have exactly these peers. Those that stay keep their sessions, and their endpoints unless the configured one
         has changed. Raises ValueError for a malformed one.
         """
+
+    def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
+        """Begin sessions with those of these peers that are configured: the last run had some with them."""
 
     async def run(self) -> None:
         """Do what goes on by itself until cancelled. Raises DatapathError when the datapath cannot go on."""

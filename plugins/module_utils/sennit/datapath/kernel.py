@@ -18,11 +18,12 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Optional
 
 from ..wireguard.constants import KEY_LENGTH, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT
 from ..wireguard.crypto import public_key_of
-from ..wireguard.events import PeerConfig
+from ..wireguard.events import Endpoint, PeerConfig
 from ..wireguard.peer import PeerStatus
 from . import link
 from . import wireguard_netlink as wireguard
@@ -124,6 +125,17 @@ class KernelDatapath:
         else:
             self._failure = ""
             self._configured = self._wanted
+
+    def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
+        """See base.py. The kernel begins a session when the persistent keepalive is turned on."""
+        wanted = self._wanted
+        woken = {key: wanted[key] for key in endpoints.keys() & wanted.keys()}
+        for key, config in woken.items():
+            endpoint = config.endpoint or endpoints[key]
+            woken[key] = replace(config, endpoint=endpoint, persistent_keepalive=config.persistent_keepalive or 1)
+        if woken:
+            for self._wanted in ({**wanted, **woken}, wanted):
+                self._converge()
 
     async def run(self) -> None:
         """See base.py."""

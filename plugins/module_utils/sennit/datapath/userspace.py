@@ -31,6 +31,7 @@ from ..wireguard.errors import DropReason
 from ..wireguard.events import (
     Command,
     DropStaged,
+    Endpoint,
     HandshakeCompleted,
     HandshakeGaveUp,
     InstallKeypair,
@@ -150,6 +151,13 @@ class UserspaceDatapath:
                 self._tell_both(worker.SetPeer(public_key, config.allowed_ips))
             self._configured[public_key] = config
         self._ways.keep(self._configured)
+        self._settle()
+
+    def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
+        """See base.py."""
+        now, wall = time.monotonic(), time.time()
+        for public_key, endpoint in endpoints.items():
+            self._control.resume(public_key, endpoint, now, wall)
         self._settle()
 
     async def run(self) -> None:

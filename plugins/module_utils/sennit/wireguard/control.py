@@ -49,6 +49,7 @@ from .events import (
     DataSent,
     Dropped,
     DropStaged,
+    Endpoint,
     Event,
     HandshakeCompleted,
     HandshakeGaveUp,
@@ -129,6 +130,17 @@ class Control:
             self._forget_handshake(peer)
             self._remove_keypairs(peer, peer.keypairs.clear())
             self._deadlines.remove(public_key)
+
+    def resume(self, public_key: bytes, endpoint: Endpoint, now: float, wall: float) -> None:
+        """Start a handshake with a peer that had a session with us before we were started, and was there.
+
+        It may still use that session, and would take 15 s to notice that nobody hears it (whitepaper section 6.5).
+        """
+        peer = self._peers.get(public_key)
+        if peer is not None and peer.latest_handshake is None:
+            self._set_endpoint(peer, endpoint, peer.endpoint_at)
+            self._initiate(peer, now, wall)
+            self._reschedule(peer)
 
     def forget_source(self, public_key: bytes, now: float) -> None:
         """Let the host choose how packets to the peer leave, until one comes: the last one's way may be gone."""
