@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 from tests.native import CORES
 
 from sennit.datapath.core import DatapathCore
+
+# How long an example takes says more of what else the machine does.
+settings.register_profile("sennit", deadline=None)
+settings.load_profile("sennit")
 
 
 @pytest.fixture(params=list(CORES), scope="session")

@@ -8,9 +8,10 @@ Identical queries in flight are one. The nameservers of a rule race: the best fi
 soon as one fails; whoever answers first wins, and the others go on to their end so that their state is true.
 
 Loops. A query that we forwarded may come back to us: a nameserver that forwards to a nameserver that forwards to us.
-Such a copy is identical to one in flight; so is a client's second try. To tell them apart, a probe goes to the
-nameservers in question: a random label below the same name. Nobody but us knows it, so if we are asked for it,
-the nameserver that it was sent to is part of a loop, and is cut off for a while.
+Such a copy is identical to one in flight, and so is a client's second try; or somebody on its way holds it back for
+the answer that we owe, and there is silence. To know, a probe goes to the nameservers in question: a random label below
+the same name. Nobody but us knows it, so if we are asked for it, the nameserver that it was sent to is part of a loop,
+and is cut off for a while.
 """
 
 from __future__ import annotations
@@ -23,36 +24,39 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ..netmap.dns import is_below
-from .message import Query, dns
-from .nameserver import FAILING, LOOPED, OK, SILENT, UNUSED, Nameserver, NameserverError, exchange, question_for
+from .message import Query, dns, suffixes
+from .nameserver import FAILING, LOOPED, OK, SILENT, UNUSED, Nameserver, NameserverError, exchange
+from .passing import Answer
 from .settings import Settings
 
 STAGGER = 0.1
 """Seconds that a nameserver has to itself before the next one is asked as well."""
 
+PATIENCE = 1.0
+"""Seconds of silence after which a loop is thought of."""
+
 QUERY_TIMEOUT = 4.5
 """Seconds until SERVFAIL: before the 5 s at which clients ask again."""
 
 MAX_IN_FLIGHT = 256
-MAX_WAITING = 64
-"""Clients, or tries of one, that wait for one query."""
+"""Different queries that nameservers are asked at a time."""
 
 REVIEW_INTERVAL = 30.0
 """Seconds after which a nameserver that is not the first choice is asked along, to know how it does."""
 
 PROBE_INTERVAL = 300.0
 PROBE_TIMEOUT = 3.0
+_PROBE_BELOW = 200  # with the label before it, no name is too long
 
 _RANK = {OK: 0, UNUSED: 0, FAILING: 1, SILENT: 2, LOOPED: 3}
 
 
 @dataclass
 class Reply:
-    """What became of a query. message: the answer of `server`, None if none was usable; tried: who else was asked."""
+    """What became of a query. answer: that of `server`, None if none was usable; tried: what each said, in order."""
 
     suffix: str
-    message: Optional[dns.message.Message] = None
+    answer: Optional[Answer] = None
     server: Optional[str] = None
     tcp: bool = False
     seconds: float = 0.0
@@ -60,36 +64,32 @@ class Reply:
     tried: list[dict[str, Any]] = field(default_factory=list)
 
 
-class _Flight:
-    """One query that nameservers were asked, and how many wait for it."""
-
-    def __init__(self, task: asyncio.Task[Reply]) -> None:
-        self.task = task
-        self.waiting = 1
-
-
 class Forwarder:
     """The rules and their nameservers."""
 
     def __init__(self) -> None:
         self._nameservers: dict[str, Nameserver] = {}
-        self._rules: dict[str, list[Nameserver]] = {}
-        self._flights: dict[tuple[str, int, int, int], _Flight] = {}
+        self._rules: dict[str, list[Nameserver]] = {"": []}
+        self._flights: dict[tuple[str, int, int, int, bool], asyncio.Future[Reply]] = {}
         self._probes: dict[str, tuple[str, Nameserver]] = {}
         self._loops: dict[tuple[str, str], Nameserver] = {}
         self._background: set[asyncio.Future[Any]] = set()
         self._mark = secrets.token_hex(8)  # what the labels of all our probes begin with
 
     def configure(self, settings: Settings) -> None:
-        """Nameservers that stay keep what is known of them."""
+        """Nameservers that stay keep what is known of them. The stub itself is none, wherever it is named as one."""
         rules = {rule.suffix: rule.nameservers for rule in settings.view.rules}
         rules[""] = settings.default
+        rules = {
+            suffix: tuple(address for address in nameservers if address not in settings.view.stub)
+            for suffix, nameservers in rules.items()
+        }
         known = self._nameservers
         addresses = dict.fromkeys(address for nameservers in rules.values() for address in nameservers)
         self._nameservers = {address: known.get(address) or Nameserver(address) for address in addresses}
         self._rules = {
             suffix: [self._nameservers[address] for address in dict.fromkeys(nameservers)]
-            for suffix, nameservers in sorted(rules.items(), key=lambda rule: -len(rule[0]))
+            for suffix, nameservers in rules.items()
         }
         self._loops = {
             (suffix, address): self._nameservers[address]
@@ -99,26 +99,22 @@ class Forwarder:
 
     def suffix(self, name: str) -> str:
         """The longest suffix of a rule for this name; "" is the default."""
-        return next(suffix for suffix in self._rules if is_below(name, suffix))
+        return next(suffix for suffix in suffixes(name) if suffix in self._rules)
 
     async def answer(self, query: Query) -> Reply:
-        """Ask, and wait for an answer or QUERY_TIMEOUT. Nothing is raised: a Reply without a message says why."""
+        """Ask, and wait for an answer or QUERY_TIMEOUT. Nothing is raised: a Reply without an answer says why."""
         flight = self._flights.get(query.key)
         if flight is not None:
-            if flight.waiting >= MAX_WAITING:
-                return Reply(self.suffix(query.name), problem="too many wait for the same answer")
-            flight.waiting += 1
-            self._suspect(query)
-            return await asyncio.shield(flight.task)
-        if len(self._flights) >= MAX_IN_FLIGHT:
+            self._suspect(query.name, self._rules[self.suffix(query.name)])
+        elif len(self._flights) >= MAX_IN_FLIGHT:
             return Reply(self.suffix(query.name), problem="too many queries are in flight")
-        task = asyncio.ensure_future(self._ask(query))
-        self._flights[query.key] = _Flight(task)
-        task.add_done_callback(lambda _task: self._flights.pop(query.key, None))
-        return await asyncio.shield(task)
+        else:
+            flight = self._flights[query.key] = asyncio.ensure_future(self._ask(query))
+            flight.add_done_callback(lambda _flight: self._flights.pop(query.key, None))
+        return await asyncio.shield(flight)
 
     async def close(self) -> None:
-        tasks = [*self._background, *(flight.task for flight in self._flights.values())]
+        tasks = [*self._background, *self._flights.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -130,9 +126,7 @@ class Forwarder:
         suffix = self.suffix(query.name)
         reply = Reply(suffix)
         candidates = self._candidates(suffix, started)
-        for nameserver in candidates:
-            if nameserver.suspect:
-                self._probe(query.name, suffix, nameserver)
+        self._suspect(query.name, [nameserver for nameserver in candidates if nameserver.suspect])
         if candidates:
             await self._race(candidates, query, started, reply)
         elif self._rules[suffix]:
@@ -151,7 +145,7 @@ class Forwarder:
         running: dict[asyncio.Future[Any], Nameserver] = {}
 
         def ask(nameserver: Nameserver) -> None:
-            task = self._keep(asyncio.ensure_future(nameserver.ask(question_for(query))))
+            task = self._keep(asyncio.ensure_future(nameserver.ask(query)))
             running[task] = nameserver
 
         ask(waiting.pop(0))
@@ -164,19 +158,16 @@ class Forwarder:
                 break
             if not running:
                 ask(waiting.pop(0))
-            done, _running = await asyncio.wait(
-                running, timeout=min(STAGGER, remaining) if waiting else remaining, return_when=asyncio.FIRST_COMPLETED
-            )
+            patience = min(STAGGER if waiting else PATIENCE, remaining)
+            done, _running = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                nameserver = running.pop(task)
-                result = self._result(task, nameserver, started, reply)
-                if result is not None and reply.message is None:
-                    reply.message, reply.tcp = result
-                    reply.server = nameserver.address
-            if reply.message is not None:
+                self._take(task, running.pop(task), started, reply)
+            if reply.answer is not None:
                 return
             if waiting:
                 ask(waiting.pop(0))
+            elif not done:
+                self._suspect(query.name, running.values())
         reply.tried.extend(
             {"server": each.address, "result": "no answer", "seconds": time.monotonic() - started}
             for each in running.values()
@@ -184,19 +175,18 @@ class Forwarder:
         reply.problem = "no nameserver gave an answer"
 
     @staticmethod
-    def _result(
-        task: asyncio.Future[Any], nameserver: Nameserver, started: float, reply: Reply
-    ) -> Optional[tuple[dns.message.Message, bool]]:
-        outcome = None
+    def _take(task: asyncio.Future[tuple[Answer, bool]], nameserver: Nameserver, started: float, reply: Reply) -> None:
+        """Put into the reply what this nameserver said."""
         if task.cancelled():
             text = "a loop: sent the query back to this host"
         elif isinstance(task.exception(), NameserverError):
             text = str(task.exception())
         else:
-            outcome = task.result()
-            text = dns.rcode.to_text(outcome[0].rcode())
+            answer, tcp = task.result()
+            text = dns.rcode.to_text(dns.rcode.Rcode.make(answer.rcode))
+            if reply.answer is None:
+                reply.answer, reply.tcp, reply.server = answer, tcp, nameserver.address
         reply.tried.append({"server": nameserver.address, "result": text, "seconds": time.monotonic() - started})
-        return outcome
 
     # --- loops
 
@@ -221,26 +211,26 @@ class Forwarder:
             if nameserver.state == LOOPED
         ]
 
-    def _suspect(self, query: Query) -> None:
-        """A second, identical query: a client's patience is at an end, or ours came back."""
-        suffix, now = self.suffix(query.name), time.monotonic()
-        for nameserver in self._rules[suffix]:
+    def _suspect(self, name: str, nameservers: Iterable[Nameserver]) -> None:
+        """What is asked of these may come back to us: probe those that were not probed lately."""
+        now = time.monotonic()
+        for nameserver in nameservers:
             if nameserver.state != LOOPED and now - nameserver.probed_at > PROBE_INTERVAL:
-                self._probe(query.name, suffix, nameserver)
+                nameserver.probed_at = now
+                self._probe(name, nameserver)
 
-    def _probe(self, name: str, suffix: str, nameserver: Nameserver) -> None:
+    def _probe(self, name: str, nameserver: Nameserver) -> None:
         label = self._mark + secrets.token_hex(8)
-        probe = f"{label}.{name}" if len(name) < 200 else f"{label}.{suffix}"
-        nameserver.probed_at = time.monotonic()
-        self._probes[label] = (suffix, nameserver)
+        below = next(suffix for suffix in suffixes(name) if len(suffix) < _PROBE_BELOW)
+        probe = Query(dns.name.from_text(f"{label}.{below}"), dns.rdatatype.A, dns.rdataclass.IN, dns.flags.RD)
+        self._probes[label] = (self.suffix(name), nameserver)
         self._keep(asyncio.ensure_future(self._send_probe(label, probe, nameserver)))
 
-    async def _send_probe(self, label: str, name: str, nameserver: Nameserver) -> None:
-        message = dns.message.make_query(dns.name.from_text(f"{name}."), dns.rdatatype.A)
+    async def _send_probe(self, label: str, probe: Query, nameserver: Nameserver) -> None:
         answered = False
         try:
             with contextlib.suppress(NameserverError, asyncio.TimeoutError):
-                await asyncio.wait_for(exchange(nameserver.address, message), PROBE_TIMEOUT)
+                await asyncio.wait_for(exchange(nameserver.address, probe), PROBE_TIMEOUT)
                 answered = True
         finally:
             came_back = self._probes.pop(label, None) is None

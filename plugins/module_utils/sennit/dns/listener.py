@@ -17,7 +17,6 @@ import ctypes
 import socket
 import struct
 from collections import OrderedDict
-from collections.abc import Coroutine
 from typing import Any
 
 from .message import MAX_MESSAGE, Query
@@ -55,7 +54,8 @@ class Listener:
         self._udp: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._tasks: set[asyncio.Future[Any]] = set()
-        self._clients: OrderedDict[asyncio.StreamWriter, None] = OrderedDict()  # the longest silent first
+        # Those that were silent for longest come first; with the answers that each waits for.
+        self._clients: OrderedDict[asyncio.StreamWriter, set[asyncio.Future[None]]] = OrderedDict()
 
     async def open(self, address: str) -> None:
         """Answer at this address, too. Raises ListenError."""
@@ -87,6 +87,7 @@ class Listener:
 
     def _readable(self, udp: socket.socket) -> None:
         answer_now, receive, send = self._stub.answer_now, udp.recvfrom, udp.sendto
+        suppressed = contextlib.suppress(OSError)  # its client is gone
         for _datagram in range(_BATCH):
             try:
                 wire, client = receive(MAX_MESSAGE)
@@ -97,40 +98,34 @@ class Listener:
             answer = answer_now(wire, False)
             if isinstance(answer, Query):
                 if len(self._tasks) < MAX_WAITING:
-                    self._start(self._forward(udp, answer, client))
+                    task = asyncio.ensure_future(self._forward(udp, wire[:2], answer, client))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
                     continue
-                answer = self._stub.too_busy(answer, False)
+                answer = self._stub.fail(answer)
             if answer:
-                with contextlib.suppress(OSError):
-                    send(answer, client)
+                with suppressed:
+                    send(wire[:2] + answer, client)
 
-    async def _forward(self, udp: socket.socket, query: Query, client: Any) -> None:
+    async def _forward(self, udp: socket.socket, ident: bytes, query: Query, client: Any) -> None:
         answer = await self._stub.answer(query, False)
         with contextlib.suppress(OSError):
-            udp.sendto(answer, client)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+            udp.sendto(ident + answer, client)
 
     # --- TCP (RFC 7766: many queries on a connection, answered in any order)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= MAX_TCP_CLIENTS:
-            # Whoever has been silent for longest goes: so a thousand that never ask keep nobody out.
-            self._clients.popitem(last=False)[0].transport.abort()
-        self._clients[writer] = None
+            self._drop_one()
         room = asyncio.Semaphore(MAX_PIPELINED)
-        answers: set[asyncio.Future[None]] = set()
+        answers = self._clients[writer] = set()
         try:
             while True:
                 wire = await asyncio.wait_for(_read_message(reader), TCP_IDLE_TIMEOUT)
                 if writer in self._clients:
                     self._clients.move_to_end(writer)
                 await asyncio.wait_for(room.acquire(), TCP_IDLE_TIMEOUT)
-                task = self._start(self._answer(wire, writer, room))
+                task: asyncio.Future[None] = asyncio.ensure_future(self._answer(wire, writer, room))
                 answers.add(task)
                 task.add_done_callback(answers.discard)
         except asyncio.IncompleteReadError:
@@ -143,13 +138,20 @@ class Listener:
             self._clients.pop(writer, None)
             writer.transport.abort() if answers else writer.close()
 
+    def _drop_one(self) -> None:
+        """Whoever waits for no answer and was silent for longest goes: so a thousand that never ask keep nobody out."""
+        silent = (client for client, answers in self._clients.items() if not answers)
+        client = next(silent, None) or next(iter(self._clients))
+        del self._clients[client]
+        client.transport.abort()
+
     async def _answer(self, wire: bytes, writer: asyncio.StreamWriter, room: asyncio.Semaphore) -> None:
         try:
             answer = self._stub.answer_now(wire, True)
             if isinstance(answer, Query):
                 answer = await self._stub.answer(answer, True)
             if answer:
-                writer.write(_LENGTH.pack(len(answer)) + answer)
+                writer.write(_LENGTH.pack(len(answer) + 2) + wire[:2] + answer)
                 with contextlib.suppress(OSError):
                     await writer.drain()
         finally:

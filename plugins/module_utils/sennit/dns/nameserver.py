@@ -13,7 +13,8 @@ import struct
 import time
 from typing import Any, Optional
 
-from .message import MAX_MESSAGE, UDP_SIZE, MessageError, Query, dns, parse_answer
+from .message import MAX_MESSAGE, MessageError, Query, dns
+from .passing import Answer, OtherMessageError, question_for
 
 PORT = 53
 UDP_TIMEOUTS = (1.0, 1.5)
@@ -31,6 +32,12 @@ UNUSED = "unused"
 
 _RTT_WEIGHT = 0.125  # as TCP smooths it (RFC 6298, section 2.3)
 _LENGTH = struct.Struct(">H")
+_USABLE = (0, 3)
+"""NOERROR and NXDOMAIN. With any other rcode, another nameserver may know more."""
+
+_NO_EDNS = (1, 4, 16)
+"""What a nameserver says that does not know EDNS: FORMERR, NOTIMP or BADVERS."""
+
 _FIRST_PENALTY = 60.0
 _LAST_PENALTY = 3600.0
 
@@ -65,7 +72,7 @@ class Nameserver:
     def busy(self) -> bool:
         return len(self._asks) >= MAX_ASKED
 
-    async def ask(self, message: dns.message.Message) -> tuple[dns.message.Message, bool]:
+    async def ask(self, query: Query) -> tuple[Answer, bool]:
         """The answer, and whether it came by TCP. Raises NameserverError; is cancelled when a loop is found."""
         ours = asyncio.current_task()
         if ours is None:
@@ -74,9 +81,7 @@ class Nameserver:
         self.queries += 1
         self.asked_at = started = time.monotonic()
         try:
-            answer, tcp = await exchange(self.address, message)
-            if answer.rcode() in (dns.rcode.SERVFAIL, dns.rcode.REFUSED):
-                raise NameserverError(FAILING, dns.rcode.to_text(answer.rcode()))
+            answer, tcp = await exchange(self.address, query)
         except NameserverError as error:
             self.failures += 1
             self.last_error = str(error)
@@ -102,7 +107,7 @@ class Nameserver:
     def usable(self, now: float) -> bool:
         """Whether it may be asked; one that was cut off may be again when its time is over."""
         if self.state == LOOPED and now >= self.looped_until:
-            self.state, self.suspect = UNUSED, True
+            self.state, self.suspect, self.probed_at = UNUSED, True, float("-inf")
         return self.state != LOOPED and not self.busy
 
     def cleared(self) -> None:
@@ -121,104 +126,91 @@ class Nameserver:
         }
 
 
-def question_for(query: Query) -> dns.message.Message:
-    """What a nameserver is asked for a client's query: the same question, our own EDNS, a random ID at each sending."""
-    message = query.message
-    question = message.question[0]
-    asked = dns.message.make_query(question.name, question.rdtype, question.rdclass)
-    asked.flags = message.flags & (dns.flags.RD | dns.flags.CD | dns.flags.AD)
-    asked.use_edns(0, message.ednsflags & 0x8000, UDP_SIZE)
-    return asked
-
-
-async def exchange(address: str, message: dns.message.Message) -> tuple[dns.message.Message, bool]:
+async def exchange(address: str, query: Query) -> tuple[Answer, bool]:
     """Ask one nameserver: by UDP, again, and by TCP; by TCP also what UDP truncated.
 
-    A nameserver that does not know EDNS is asked without (RFC 6891, section 7). Raises NameserverError.
+    Returns its answer and whether it came by TCP. A nameserver that does not know EDNS is asked without (RFC 6891,
+    section 7). Raises NameserverError.
     """
-    for timeout in UDP_TIMEOUTS:
-        try:
-            answer = await _ask_by_udp(address, message, timeout)
-        except asyncio.TimeoutError:
-            continue
-        if answer.flags & dns.flags.TC:
-            return await _ask_by_tcp(address, message), True
-        if message.edns >= 0 and answer.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS):
-            question = message.question[0]
-            plain = dns.message.make_query(question.name, question.rdtype, question.rdclass)
-            plain.flags = message.flags
-            return await exchange(address, plain)
-        if answer.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):
-            raise NameserverError(FAILING, dns.rcode.to_text(answer.rcode()))
-        return answer, False
-    return await _ask_by_tcp(address, message), True
-
-
-class _Answers(asyncio.DatagramProtocol):
-    """What comes on one question's socket. The kernel lets through only what its nameserver sends from its port."""
-
-    def __init__(self, asked: dns.message.Message) -> None:
-        self.answer: asyncio.Future[dns.message.Message] = asyncio.get_running_loop().create_future()
-        self._asked = asked
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        if self.answer.done():
-            return
-        try:
-            self.answer.set_result(parse_answer(data, self._asked))
-        except MessageError:  # of another question or nobody's: the right one may still come
-            return
-
-    def error_received(self, exc: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(NameserverError(FAILING, _reason(exc)))
-
-
-async def _ask_by_udp(address: str, message: dns.message.Message, timeout: float) -> dns.message.Message:
-    message.id = secrets.randbelow(65536)
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        # A new socket a question: its port is random, too (RFC 5452, section 9.2).
-        udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            udp.connect((address, PORT))
-        except OSError:
-            udp.close()
-            raise
-        transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Answers(message), sock=udp
-        )
-    except OSError as error:
-        raise NameserverError(FAILING, _reason(error)) from error
-    try:
-        transport.sendto(message.to_wire())
-        return await asyncio.wait_for(protocol.answer, timeout)
-    finally:
-        transport.abort()
-
-
-async def _ask_by_tcp(address: str, message: dns.message.Message) -> dns.message.Message:
-    message.id = secrets.randbelow(65536)
-    try:
-        return await asyncio.wait_for(_tcp_exchange(address, message), TCP_TIMEOUT)
+        destination = _destination(address)
+        answer = await _ask_by_udp(destination, query)
+        if answer is not None and answer.rcode in _NO_EDNS:
+            answer = await _ask_by_udp(destination, query, edns=False)
+        tcp = answer is None or answer.truncated
+        if answer is None or answer.truncated:
+            answer = await asyncio.wait_for(_ask_by_tcp(destination, query), TCP_TIMEOUT)
     except asyncio.TimeoutError:
         raise NameserverError(SILENT, "no answer") from None
     except (OSError, asyncio.IncompleteReadError) as error:
-        raise NameserverError(FAILING, f"TCP: {_reason(error)}") from error
+        raise NameserverError(FAILING, getattr(error, "strerror", None) or type(error).__name__) from error
     except MessageError as error:
-        raise NameserverError(FAILING, f"TCP: {error}") from error
+        raise NameserverError(FAILING, str(error)) from error
+    if answer.rcode not in _USABLE:
+        raise NameserverError(FAILING, dns.rcode.to_text(dns.rcode.Rcode.make(answer.rcode)))
+    return answer, tcp
 
 
-async def _tcp_exchange(address: str, message: dns.message.Message) -> dns.message.Message:
-    reader, writer = await asyncio.open_connection(address, PORT, limit=MAX_MESSAGE + 2)
+def _destination(address: str) -> tuple[Any, ...]:
+    """What a socket is connected to; a link-local address has its interface behind a percent sign. Raises OSError."""
+    host, _percent, interface = address.partition("%")
+    if ":" not in host:
+        return host, PORT
+    return host, PORT, 0, socket.if_nametoindex(interface) if interface else 0
+
+
+def _connecting(destination: tuple[Any, ...], kind: int) -> socket.socket:
+    family = socket.AF_INET if len(destination) == 2 else socket.AF_INET6
+    return socket.socket(family, kind | socket.SOCK_NONBLOCK)
+
+
+async def _ask_by_udp(destination: tuple[Any, ...], query: Query, edns: bool = True) -> Optional[Answer]:
+    """None if there is no answer in time. Raises OSError and MessageError.
+
+    A new socket a question: its port is random, as is the ID (RFC 5452, section 9.2), and the kernel lets through only
+    what comes from the nameserver's address and port.
+    """
+    loop = asyncio.get_running_loop()
+    ident = secrets.randbelow(65536)
+    found: asyncio.Future[Answer] = loop.create_future()
+
+    def readable() -> None:
+        try:
+            if not found.done():
+                found.set_result(Answer(udp.recv(MAX_MESSAGE), query.question, ident))
+        except (BlockingIOError, OtherMessageError):  # the right one may still come
+            pass
+        except (OSError, MessageError) as error:
+            found.set_exception(error)
+
+    with _connecting(destination, socket.SOCK_DGRAM) as udp:
+        udp.connect(destination)
+        loop.add_reader(udp, readable)
+        try:
+            for timeout in UDP_TIMEOUTS:
+                udp.send(question_for(query, ident, edns))
+                await asyncio.wait((found,), timeout=timeout)
+                if found.done():
+                    return found.result()
+        finally:
+            loop.remove_reader(udp)
+    return None
+
+
+async def _ask_by_tcp(destination: tuple[Any, ...], query: Query) -> Answer:
+    """Raises OSError, IncompleteReadError and MessageError."""
+    ident = secrets.randbelow(65536)
+    tcp = _connecting(destination, socket.SOCK_STREAM)
     try:
-        wire = message.to_wire()
+        await asyncio.get_running_loop().sock_connect(tcp, destination)
+        reader, writer = await asyncio.open_connection(sock=tcp, limit=MAX_MESSAGE + 2)
+    except BaseException:
+        tcp.close()
+        raise
+    try:
+        wire = question_for(query, ident)
         writer.write(_LENGTH.pack(len(wire)) + wire)
         (length,) = _LENGTH.unpack(await reader.readexactly(2))
-        return parse_answer(await reader.readexactly(length), message)
+        return Answer(await reader.readexactly(length), query.question, ident)
     finally:
         writer.transport.abort()
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__

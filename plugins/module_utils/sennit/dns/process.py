@@ -15,9 +15,11 @@ import contextlib
 import importlib.util
 import os
 import pickle
+import resource
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Optional
 
@@ -27,6 +29,7 @@ from .settings import Settings
 REPLY_TIMEOUT = 10.0
 FIRST_RETRY = 0.2
 LAST_RETRY = 30.0
+MAX_FILES = 16384
 
 _LENGTH = struct.Struct("=I")
 
@@ -114,6 +117,7 @@ class StubResolver:
     async def _live(self) -> None:
         retry = FIRST_RETRY
         while True:
+            started_at = time.monotonic()
             process = _Process()
             self._process = process
             try:
@@ -128,6 +132,8 @@ class StubResolver:
                 process.end()
                 self._listen(())
             # It ends only by a failure of its own; while there is none, names are not found.
+            if time.monotonic() - started_at > LAST_RETRY:
+                retry = FIRST_RETRY
             logger.error("the resolver has ended; starting it again in %g s", retry)
             await asyncio.sleep(retry)
             retry = min(2 * retry, LAST_RETRY)
@@ -243,6 +249,9 @@ def _work(channel: socket.socket) -> NoReturn:
         os.closerange(channel.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         with open("/proc/self/comm", "w", encoding="ascii") as comm:
             comm.write("sennit-dns")
+        # A socket a question: hundreds in flight, each asked of several nameservers, are more than the usual 1024.
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MAX_FILES), hard))
 
         from .service import serve  # noqa: PLC0415
 

@@ -11,6 +11,7 @@ import contextlib
 import socket
 
 from .listener import Listener, ListenError
+from .message import DNSPYTHON_IMPORT_ERROR
 from .process import CONFIGURE, LISTENING, PROBLEMS, QUERY, receive, send
 from .settings import Settings
 from .stub import Stub
@@ -21,7 +22,9 @@ REVIEW_INTERVAL = 1.0
 
 
 async def serve(channel: socket.socket) -> None:
-    """Until the agent is gone."""
+    """Until the agent is gone. Raises ImportError where dnspython cannot be imported."""
+    if DNSPYTHON_IMPORT_ERROR is not None:
+        raise DNSPYTHON_IMPORT_ERROR
     await _Service(*await asyncio.open_connection(sock=channel)).run()
 
 
@@ -35,6 +38,7 @@ class _Service:
         self._failed: dict[str, str] = {}
         self._told: list[str] = []
         self._tasks: set[asyncio.Future[None]] = set()
+        self._listening = asyncio.Lock()
 
     async def run(self) -> None:
         review = asyncio.ensure_future(self._review())
@@ -57,7 +61,8 @@ class _Service:
     async def _configure(self, settings: Settings) -> None:
         self._stub.configure(settings)
         self._wanted = settings.view.stub
-        await self._listen()
+        async with self._listening:
+            await self._listen()
 
     async def _listen(self) -> None:
         for address in self._listeners.keys() - set(self._wanted):
@@ -91,7 +96,8 @@ class _Service:
                 await asyncio.sleep(REVIEW_INTERVAL)
                 rounds += 1
                 if self._failed and rounds * REVIEW_INTERVAL % LISTEN_RETRY == 0:
-                    await self._listen()
+                    async with self._listening:
+                        await self._listen()
                 await self._tell()
 
     async def _query(self, number: int, name: str, type_name: str) -> None:

@@ -12,17 +12,17 @@ from typing import Any, Optional, Union
 
 from .forward import Forwarder, Reply
 from .message import (
-    HEADER_LENGTH,
-    MAX_MESSAGE,
     UDP_SIZE,
     MessageError,
     Query,
     dns,
+    failure,
     new_answer,
     parse_query,
     refusal,
-    to_wire,
+    written,
 )
+from .passing import Answer
 from .settings import Settings
 from .zone import Zone
 
@@ -39,8 +39,8 @@ LOOPED = "looped"
 class Stub:
     """Answers queries as they are on the wire. Nothing that comes in makes it raise.
 
-    The answers from the map depend on nothing but the query's bytes behind the ID. They are kept by these until the map
-    changes: for most queries, the way through the parser and back is spared.
+    What a query's bytes behind the ID mean does not change until the map does. So they lead to the answer, or to the
+    parsed query if it is nameservers that answer it: for most queries, the way through the parser is spared.
     """
 
     def __init__(self) -> None:
@@ -48,61 +48,73 @@ class Stub:
         self.counts: Counter[str] = Counter()
         self._settings: Optional[Settings] = None
         self._zone: Optional[Zone] = None
-        self._memo: dict[tuple[bool, bytes], bytes] = {}
+        self._memos: tuple[dict[bytes, Union[bytes, Query]], ...] = ({}, {})  # by UDP, by TCP
 
     def configure(self, settings: Settings) -> None:
         """From here on answer so, at once."""
         if self._settings is None or settings.view != self._settings.view:
             self._zone = Zone(settings.view)
-            self._memo.clear()
+            for memo in self._memos:
+                memo.clear()
         self._settings = settings
         self.forwarder.configure(settings)
 
     def answer_now(self, wire: bytes, tcp: bool) -> Union[bytes, Query]:
-        """The answer, empty for what gets none; or the query, if nameservers have to be asked."""
-        known = self._memo.get((tcp, wire[2:]))
+        """The answer without its ID, empty for what gets none; or the query, if nameservers have to be asked."""
+        known = self._memos[tcp].get(wire[2:])
         if known is not None:
-            self.counts[FROM_MAP] += 1
-            return wire[:2] + known
+            if isinstance(known, bytes):
+                self.counts[FROM_MAP] += 1
+            return known
         try:
             query = parse_query(wire)
+            if self.forwarder.is_probe(query.name):
+                self.counts[LOOPED] += 1
+                return written(new_answer(query, dns.rcode.REFUSED), query, tcp)
+            answer = self._zone.answer(query) if self._zone else None
+            found = query if answer is None else written(answer, query, tcp)
         except MessageError as error:
             self.counts[MALFORMED] += 1
             return b"" if error.rcode is None else refusal(wire, error.rcode)
-        if self.forwarder.is_probe(query.name):
-            self.counts[LOOPED] += 1
-            return self._written(new_answer(query, dns.rcode.REFUSED), query, tcp)
-        answer = self._zone.answer(query) if self._zone else None
-        if answer is None:
-            return query
-        self.counts[FROM_MAP] += 1
-        written = self._written(answer, query, tcp)
-        if len(wire) - HEADER_LENGTH <= _MEMO_KEY_LIMIT:
-            if len(self._memo) >= MAX_MEMO:
-                self._memo.clear()
-            self._memo[tcp, wire[2:]] = written[2:]
-        return written
+        if isinstance(found, bytes):
+            self.counts[FROM_MAP] += 1
+        if len(wire) <= _MEMO_KEY_LIMIT:
+            memo = self._memos[tcp]
+            if len(memo) >= MAX_MEMO:
+                memo.clear()
+            memo[wire[2:]] = found
+        return found
 
     async def answer(self, query: Query, tcp: bool) -> bytes:
-        """The nameservers' answer to a query that the map does not answer; SERVFAIL if there is none."""
-        reply = await self.forwarder.answer(query)
-        if reply.message is None:
-            self.counts[FAILED] += 1
-            return self._written(new_answer(query, dns.rcode.SERVFAIL), query, tcp)
-        self.counts[FORWARDED] += 1
-        return self._written(_passed_on(reply.message, query), query, tcp)
-
-    def too_busy(self, query: Query, tcp: bool) -> bytes:
-        """SERVFAIL for a query that nobody has time for."""
-        self.counts[FAILED] += 1
-        return self._written(new_answer(query, dns.rcode.SERVFAIL), query, tcp)
-
-    def _written(self, answer: dns.message.Message, query: Query, tcp: bool) -> bytes:
-        limit = MAX_MESSAGE if tcp else min(query.udp_size, UDP_SIZE)
+        """What nameservers answer, without its ID, to a query that the map does not; SERVFAIL if they do not."""
+        target = self._outside(query)
+        reply = await self.forwarder.answer(target or query)
+        if reply.answer is None:
+            return self.fail(query)
         try:
-            return to_wire(answer, limit)
+            found = reply.answer.passed_on(query, tcp) if target is None else self._joined(query, reply.answer, tcp)
         except MessageError:
-            return to_wire(new_answer(query, dns.rcode.SERVFAIL), limit)
+            return self.fail(query)
+        self.counts[FORWARDED] += 1
+        return found
+
+    def fail(self, query: Query) -> bytes:
+        """SERVFAIL for a query that nobody has an answer or time for."""
+        self.counts[FAILED] += 1
+        return failure(query)
+
+    def _outside(self, query: Query) -> Optional[Query]:
+        """The query of the name that the asked one is an alias of."""
+        aliases = self._zone.aliases(query) if self._zone else ()
+        return query.asking(dns.name.from_text(aliases[-1])) if aliases else None
+
+    def _joined(self, query: Query, answer: Answer, tcp: bool) -> bytes:
+        """The map's aliases, and then what a nameserver says of the last of them (RFC 6604). Raises MessageError."""
+        found = answer.decoded()
+        joined = new_answer(query, found.rcode())
+        joined.answer = [*(self._zone.alias_records(query) if self._zone else ()), *found.answer]
+        joined.authority = found.authority
+        return written(joined, query, tcp)
 
     # --- for people
 
@@ -115,18 +127,26 @@ class Stub:
         except (dns.exception.DNSException, MessageError, UnicodeError) as error:
             raise ValueError(f"{name[:80]!r} {type_name[:20]!r}: {error}") from error
         started = time.monotonic()
-        answer = self._zone.answer(query) if self._zone else None
-        reply = Reply("mesh") if answer is not None else await self.forwarder.answer(query)
-        message = answer if answer is not None else reply.message
+        message = self._zone.answer(query) if self._zone else None
+        reply = Reply("") if message is not None else await self.forwarder.answer(self._outside(query) or query)
+        rule = "mesh" if message is not None else reply.suffix or "default"
+        try:
+            if reply.answer is not None:
+                message = reply.answer.decoded()
+        except MessageError as error:
+            reply.problem = str(error)
         records = message.answer if message is not None else []
+        rcode = message.rcode() if message else dns.rcode.Rcode.make(reply.answer.rcode if reply.answer else 2)
+        if message is not None and reply.answer is not None and self._zone:
+            records = [*self._zone.alias_records(query), *records]
         return {
             "name": query.name,
             "type": dns.rdatatype.to_text(query.type),
-            "rule": "mesh" if answer is not None else reply.suffix or "default",
+            "rule": rule,
             "server": reply.server,
             "seconds": time.monotonic() - started,
             "tcp": reply.tcp,
-            "rcode": dns.rcode.to_text(message.rcode() if message is not None else dns.rcode.SERVFAIL),
+            "rcode": dns.rcode.to_text(rcode),
             "answers": [line for record in records for line in record.to_text().splitlines()],
             "tried": reply.tried,
             "problem": reply.problem,
@@ -141,14 +161,3 @@ class Stub:
             "queries": dict(self.counts),
             "loops": self.forwarder.loops(),
         }
-
-
-def _passed_on(message: dns.message.Message, query: Query) -> dns.message.Message:
-    """A nameserver's answer as our client's: its ID, question, EDNS; AD only for who asked for it (RFC 6840, 5.8)."""
-    answer = new_answer(query, message.rcode())
-    keep = dns.flags.AA | dns.flags.RA
-    if query.message.flags & dns.flags.AD or query.message.ednsflags & dns.flags.DO:
-        keep |= dns.flags.AD
-    answer.flags |= message.flags & keep
-    answer.answer, answer.authority, answer.additional = message.answer, message.authority, message.additional
-    return answer

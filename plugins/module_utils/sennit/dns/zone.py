@@ -11,17 +11,20 @@ what the next map changes.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Optional
 
-from ..netmap.dns import is_below, reverse_zones
+from ..netmap.dns import reverse_zones
 from ..netmap.names import DnsView
-from .message import Query, dns, new_answer
+from .message import Query, dns, new_answer, suffixes
 
 _TTL = 0
 _MAX_ALIASES = 8
 _LOCALHOST = {"A": ("127.0.0.1",), "AAAA": ("::1",)}  # RFC 6761, section 6.3
 _NOWHERE = ("invalid", "onion")  # RFC 6761, section 6.4; RFC 7686, section 2
+
+_Records = Mapping[str, tuple[str, ...]]
+"""By type, the values of one name, as text."""
 
 
 class Zone:
@@ -33,89 +36,81 @@ class Zone:
         self._pointers = {
             ipaddress.ip_address(address).reverse_pointer: name for address, name in view.pointers.items()
         }
-        self._zones = (view.domain, *reverse_zones(view.pools))
+        self._zones = frozenset((view.domain, *reverse_zones(view.pools)))
+        self._suffix = f".{view.domain}"
         # Names that hold nothing, but under which there are others: they exist (RFC 8020).
-        self._inner = {
-            parent
-            for name in (*view.addresses, *view.aliases, *self._pointers, *self._zones)
-            for parent in _parents(name)
-        }
+        held = (*view.addresses, *view.aliases, *self._pointers, *self._zones)
+        self._inner = {parent for name in held for parent in suffixes(name) if parent != name}
+
+    def aliases(self, query: Query) -> tuple[str, ...]:
+        """The names that the asked one leads to by aliases of the map, in order. Empty for a query of the alias itself.
+
+        A short name leads to the full one: a program that knows no search list must not carry it off the host either.
+        """
+        if query.type in (dns.rdatatype.CNAME, dns.rdatatype.ANY):
+            return ()
+        name, found = query.name, []
+        if "." not in name and query.type in (dns.rdatatype.A, dns.rdatatype.AAAA) and name not in self._zones:
+            full = f"{name}{self._suffix}"
+            if full in self._addresses or full in self._aliases:
+                name = full
+                found.append(name)
+        while name in self._aliases and len(found) < _MAX_ALIASES:
+            name = self._aliases[name]
+            found.append(name)
+        return tuple(found)
+
+    def alias_records(self, query: Query) -> list[dns.rrset.RRset]:
+        """The CNAME records from the asked name to the last of its aliases."""
+        owner, records = query.owner, []
+        for target in self.aliases(query):
+            records.append(dns.rrset.from_text(owner, _TTL, "IN", "CNAME", f"{target}."))
+            owner = dns.name.from_text(target)
+        return records
 
     def answer(self, query: Query) -> Optional[dns.message.Message]:
-        """The answer from the map; None if the name is not the map's to answer."""
-        name = query.name
-        if name in self._addresses or name in self._aliases:
-            return self._records(query)
-        zone = next((zone for zone in self._zones if is_below(name, zone)), None)
-        if zone is not None:
-            return self._within(query, zone)
-        last = name.rpartition(".")[2]
-        if last == "localhost":
-            return _local(query)
-        return _negative(query, last, dns.rcode.NXDOMAIN) if last in _NOWHERE else None
+        """The answer from the map; None if nameservers are to be asked, for the last of its aliases if it has any."""
+        name = (query.name, *self.aliases(query))[-1]
+        zone = next((suffix for suffix in suffixes(name) if suffix in self._zones), None)
+        records: _Records = {}
+        rcode = dns.rcode.NOERROR
+        if name in self._aliases:
+            if query.type not in (dns.rdatatype.CNAME, dns.rdatatype.ANY):  # they lead in a circle
+                return new_answer(query, dns.rcode.SERVFAIL)
+            records = {"CNAME": (f"{self._aliases[name]}.",)}
+        elif name in self._addresses:
+            values = self._addresses[name]
+            records = {
+                "A": tuple(value for value in values if ":" not in value),
+                "AAAA": tuple(value for value in values if ":" in value),
+            }
+        elif name in self._pointers:
+            records = {"PTR": (f"{self._pointers[name]}.",)}
+        elif name == zone:
+            records = {"SOA": (_soa(zone),)}
+        elif name == "localhost" or name.endswith(".localhost"):
+            records = _LOCALHOST
+        elif zone is not None or name.rpartition(".")[2] in _NOWHERE:
+            rcode = dns.rcode.NOERROR if name in self._inner else dns.rcode.NXDOMAIN
+        else:
+            return None
+        return self._authoritative(query, zone or name, records, rcode)
 
-    def _records(self, query: Query) -> dns.message.Message:
-        answer = new_answer(query)
+    def _authoritative(self, query: Query, zone: str, records: _Records, rcode: dns.rcode.Rcode) -> dns.message.Message:
+        """With its aliases first; with the zone's SOA if there is nothing of the type that was asked for."""
+        answer = new_answer(query, rcode)
         answer.flags |= dns.flags.AA
+        answer.answer = self.alias_records(query)
+        aliases = len(answer.answer)
+        owner = dns.name.from_text(self.aliases(query)[-1]) if aliases else query.owner
         wanted = dns.rdatatype.to_text(query.type)
-        owner, name = query.message.question[0].name, query.name
-        for _alias in range(_MAX_ALIASES):
-            target = self._aliases.get(name)
-            if target is None:
-                break
-            answer.answer.append(dns.rrset.from_text(owner, _TTL, "IN", "CNAME", f"{target}."))
-            if wanted in ("CNAME", "ANY"):
-                return answer
-            owner, name = dns.name.from_text(f"{target}."), target
-        for kind, version in (("A", 4), ("AAAA", 6)):
-            values = [text for text in self._addresses.get(name, ()) if (":" in text) == (version == 6)]
+        for kind, values in records.items():
             if values and wanted in (kind, "ANY"):
                 answer.answer.append(dns.rrset.from_text(owner, _TTL, "IN", kind, *values))
-        if not answer.answer:
-            zone = next((zone for zone in self._zones if is_below(query.name, zone)), query.name)
-            answer.authority.append(_soa(zone))
+        if len(answer.answer) == aliases:
+            answer.authority = [dns.rrset.from_text(f"{zone}.", _TTL, "IN", "SOA", _soa(zone))]
         return answer
 
-    def _within(self, query: Query, zone: str) -> dns.message.Message:
-        pointer = self._pointers.get(query.name)
-        if pointer is not None and query.type in (dns.rdatatype.PTR, dns.rdatatype.ANY):
-            answer = new_answer(query)
-            answer.flags |= dns.flags.AA
-            owner = query.message.question[0].name
-            answer.answer.append(dns.rrset.from_text(owner, _TTL, "IN", "PTR", f"{pointer}."))
-            return answer
-        if query.name == zone and query.type == dns.rdatatype.SOA:
-            answer = new_answer(query)
-            answer.flags |= dns.flags.AA
-            answer.answer.append(_soa(zone))
-            return answer
-        exists = pointer is not None or query.name == zone or query.name in self._inner
-        return _negative(query, zone, dns.rcode.NOERROR if exists else dns.rcode.NXDOMAIN)
 
-
-def _parents(name: str) -> Iterator[str]:
-    _label, dot, rest = name.partition(".")
-    while dot:
-        yield rest
-        _label, dot, rest = rest.partition(".")
-
-
-def _local(query: Query) -> dns.message.Message:
-    answer = new_answer(query)
-    values = _LOCALHOST.get(dns.rdatatype.to_text(query.type))
-    if values:
-        answer.answer.append(dns.rrset.from_text(query.message.question[0].name, _TTL, "IN", query.type, *values))
-    else:
-        answer.authority.append(_soa("localhost"))
-    return answer
-
-
-def _negative(query: Query, zone: str, rcode: dns.rcode.Rcode) -> dns.message.Message:
-    answer = new_answer(query, rcode)
-    answer.flags |= dns.flags.AA
-    answer.authority.append(_soa(zone))
-    return answer
-
-
-def _soa(zone: str) -> dns.rrset.RRset:
-    return dns.rrset.from_text(f"{zone}.", _TTL, "IN", "SOA", f"{zone}. hostmaster.{zone}. 1 3600 600 86400 0")
+def _soa(zone: str) -> str:
+    return f"{zone}. hostmaster.{zone}. 1 3600 600 86400 0"
