@@ -61,8 +61,8 @@ molecule: setup ## the scenarios on lab hosts; SCENARIO=name for one
 
 test: lint unit interop kernel lab molecule ## all of it
 
-bench: setup ## measure, side by side with the peers; writes build/bench.json
-	@$(VENV)/python benchmarks/run.py
+bench: setup ## measure, side by side with the peers; WORK=name for one; writes build/bench.json and a plot
+	@$(VENV)/python benchmarks/run.py $(if $(WORK),--only $(WORK))
 
 clean: ## what the build made; the lab's cached root file systems stay
 	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

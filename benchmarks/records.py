@@ -1,7 +1,10 @@
 """build/bench.json: a list of records, and the table of what they say.
 
-A record is {"work", "subject", "value", "unit", "rounds"}; value is the median of the rounds. Whoever measures other
-works adds theirs with `save`, which replaces records of the same work and subject and keeps the rest.
+A record is {"work", "subject", "value", "unit", "rounds", "ratios"}; value is the median of the rounds. Whoever
+measures other works adds theirs with `save`, which replaces records of the same work and subject and keeps the rest.
+
+A ratio is to the value of a reference in the same work. Where both were measured in turns it is the median of the
+rounds' ratios: what slows the machine down for a while slows down neighbours alike.
 """
 
 from __future__ import annotations
@@ -14,8 +17,24 @@ from typing import Any
 from tabulate import tabulate
 
 PATH = Path(__file__).resolve().parents[1] / "build" / "bench.json"
+REFERENCES = "wireguard-go-"
 
 Record = dict[str, Any]
+
+
+class Rounds:
+    """Values as they are measured, by work and subject."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], tuple[str, list[float]]] = {}
+
+    def add(self, work: str, subject: str, value: float, unit: str) -> None:
+        values = self._values.setdefault((work, subject), (unit, []))[1]
+        values.append(value)
+        print(f"round {len(values)}: {work}: {subject}: {value:.4g} {unit}", flush=True)
+
+    def records(self) -> list[Record]:
+        return [record(work, subject, values, unit) for (work, subject), (unit, values) in self._values.items()]
 
 
 def record(work: str, subject: str, rounds: list[float], unit: str) -> Record:
@@ -31,22 +50,42 @@ def record(work: str, subject: str, rounds: list[float], unit: str) -> Record:
 def save(records: list[Record]) -> None:
     measured = {(each["work"], each["subject"]) for each in records}
     kept = [each for each in load() if (each["work"], each["subject"]) not in measured]
+    everything = kept + records
+    for each in everything:
+        each["ratios"] = _ratios(each, everything)
     PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(json.dumps(kept + records, indent=1) + "\n")
+    PATH.write_text(json.dumps(everything, indent=1) + "\n")
 
 
 def load() -> list[Record]:
     return json.loads(PATH.read_text()) if PATH.exists() else []
 
 
-def table(records: list[Record], reference: str) -> str:
-    """One line a record; the ratio is to the reference's value in the same work."""
-    base = {each["work"]: each["value"] for each in records if each["subject"] == reference}
+def references(records: list[Record]) -> list[str]:
+    return sorted({each["subject"] for each in records if each["subject"].startswith(REFERENCES)})
+
+
+def _ratios(of: Record, records: list[Record]) -> dict[str, float]:
+    """By reference."""
+    found = {}
+    for other in records:
+        if other["work"] != of["work"] or not other["subject"].startswith(REFERENCES) or not all(other["rounds"]):
+            continue
+        if len(other["rounds"]) == len(of["rounds"]):
+            pairs = zip(of["rounds"], other["rounds"], strict=True)
+            found[other["subject"]] = round(statistics.median(one / two for one, two in pairs), 3)
+        else:
+            found[other["subject"]] = round(of["value"] / other["value"], 3)
+    return found
+
+
+def table(records: list[Record]) -> str:
+    """One line a record."""
+    peers = references(records)
     rows = []
     for each in records:
-        of = base.get(each["work"])
+        ratios = [f"{each['ratios'][peer]:.2f}" if peer in each["ratios"] else "" for peer in peers]
         rounds = " ".join(f"{value:g}" for value in each["rounds"])
-        ratio = f"{each['value'] / of:.2f}" if of else ""
-        rows.append((each["work"], each["subject"], f"{each['value']:g}", each["unit"], ratio, rounds))
-    headers = ("work", "subject", "value", "unit", f"to {reference}", "rounds")
+        rows.append((each["work"], each["subject"], f"{each['value']:g}", each["unit"], *ratios, rounds))
+    headers = ("work", "subject", "value", "unit", *(f"to {peer}" for peer in peers), "rounds")
     return tabulate(rows, headers=headers, disable_numparse=True)

@@ -15,15 +15,17 @@ from sennit.netmap.model import KIND_STATIC, Node
 class StockPeer:
     """wireguard-go on a host that has no agent, with the key and the addresses of that host."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, program: str = "wireguard-go") -> None:
+        """program: which wireguard-go, where it is not the one that is installed."""
         self.host = host
+        self._program = program
         # Its control socket lies in one directory for all namespaces.
         self.interface = f"{host.mesh.prefix}w{host.number}"
         self._key = host.directory / "state/private.key"
 
     def __enter__(self) -> StockPeer:
         # It comes back when the interface is there and its control socket listens.
-        self.host.run("wireguard-go", self.interface)
+        self.host.run(self._program, self.interface)
         self.wg("set", self.interface, "listen-port", str(PORT), "private-key", str(self._key))
         self.host.run("ip", "link", "set", self.interface, "mtu", "1420", "up")
         self.host.run("ip", "addr", "add", f"{self.host.addresses[0]}/10", "dev", self.interface)

@@ -1,0 +1,41 @@
+"""build/bench.svg and build/bench.png: what build/bench.json says, one panel a work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+from benchmarks.records import PATH, Record
+
+mpl.use("Agg")
+from matplotlib import pyplot
+
+_COLUMNS = 4
+
+
+def draw(records: list[Record]) -> list[Path]:
+    """Bars of the medians; lines from the least to the most of the rounds."""
+    works = list(dict.fromkeys(each["work"] for each in records))
+    subjects = list(dict.fromkeys(each["subject"] for each in records))
+    colours = {name: f"C{number}" for number, name in enumerate(subjects)}
+    rows = -(-len(works) // _COLUMNS)
+    figure, panels = pyplot.subplots(rows, _COLUMNS, figsize=(4 * _COLUMNS, 2.6 * rows), squeeze=False)
+    for panel, work in zip(panels.flat, works, strict=False):
+        shown = [each for each in records if each["work"] == work]
+        names = [each["subject"] for each in shown]
+        values = [each["value"] for each in shown]
+        spread = [
+            [each["value"] - min(each["rounds"]) for each in shown],
+            [max(each["rounds"]) - each["value"] for each in shown],
+        ]
+        panel.barh(names, values, xerr=spread, color=[colours[name] for name in names], capsize=2)
+        panel.invert_yaxis()
+        panel.set_title(f"{work} ({shown[0]['unit']})", fontsize=9)
+        panel.tick_params(labelsize=7)
+    for panel in panels.flat[len(works) :]:
+        panel.axis("off")
+    figure.tight_layout()
+    written = [PATH.with_suffix(ending) for ending in (".svg", ".png")]
+    for path in written:
+        figure.savefig(path, dpi=120)
+    return written
