@@ -21,6 +21,7 @@ from tests.native import library
 
 DISTRIBUTION_PYTHON = "/usr/bin/python3"
 INSTALLED_WIREGUARD_GO = "wireguard-go-2022"  # Debian 12's
+WORKERS = ("sennit-outbound", "sennit-inbound")
 PURE, NATIVE, VETH = "sennit-pure", "sennit-native", "veth"
 
 
@@ -82,8 +83,8 @@ class Sennit(Subject):
     def processes(self, host: Host) -> list[int]:
         if host.agent is None:
             return []
-        # Besides the datapath's workers, an agent has children for a moment now and then.
-        return [host.agent.pid, *(pid for pid in host.workers() if _name(pid).startswith("sennit-"))]
+        # Without the resolver and other children of the agent, which have no part in the datapath.
+        return [host.agent.pid, *(pid for pid in host.workers() if _name(pid) in WORKERS)]
 
 
 class WireguardGo(Subject):
