@@ -31,6 +31,7 @@ STATE_DIRECTORY = "/var/lib/sennit"
 RUNTIME_DIRECTORY = "/run/sennit"
 PRIVATE_KEY = STATE_DIRECTORY + "/private.key"
 NETMAP = STATE_DIRECTORY + "/netmap"
+RESOLVER_RECORD = STATE_DIRECTORY + "/resolver.json"
 # The distribution's own Python has the distribution's libraries; Ansible may have chosen another for its modules.
 PYTHON = "/usr/bin/python3"
 

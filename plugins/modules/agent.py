@@ -35,7 +35,8 @@ options:
     description:
       - V(present) makes the agent be there.
       - V(absent) stops the service and takes away what V(present) made, the configuration of
-        M(sennit.mesh.agent_config), and what an agent that was killed has left in the kernel. Python packages stay.
+        M(sennit.mesh.agent_config), and what an agent that was killed has left in the kernel and in the host's
+        resolver. Python packages stay.
     type: str
     choices: [present, absent]
     default: present
@@ -101,7 +102,7 @@ native:
 parts:
   description:
     - What changed (or would), of V(code), V(launcher), V(unit), V(key), and with O(state=absent) also V(service),
-      V(config), V(routes), V(runtime), V(state).
+      V(config), V(routes), V(resolver), V(runtime), V(state).
   type: list
   elements: str
   returned: always
@@ -132,6 +133,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils._host import (
     unit_properties,
 )
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.host.resolver import reconcile as host_resolver
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.host.routes import PROTOCOL
 
 RELEASES = agent_files.LIBRARY + "/releases"
@@ -230,10 +232,12 @@ class Agent:
         self._remove_file("unit", agent_files.UNIT_FILE)
         self._remove_file("launcher", agent_files.LAUNCHER_FILE)
         self._remove_tree("code", agent_files.LIBRARY)
-        table = agent_files.installed_config().get("table")
+        config = agent_files.installed_config()
         self._remove_file("config", agent_files.CONFIG, directory=True)
         if "service" not in self.parts or not self.module.check_mode:
+            table = config.get("table")
             self._remove_from_kernel(table if isinstance(table, int) else Config.table)
+            self._restore_resolver(config)
             self._remove_tree("runtime", agent_files.RUNTIME_DIRECTORY)
         if self.module.params["purge"]:
             self._remove_tree("state", agent_files.STATE_DIRECTORY)
@@ -291,6 +295,21 @@ class Agent:
                 self.diff.append({"before_header": title, "after_header": title, "before": text, "after": ""})
                 if not self.module.check_mode:
                     self._run("ip", family, kind, "flush", "table", str(table), protocol, str(PROTOCOL))
+
+    def _restore_resolver(self, config: dict[str, Any]) -> None:
+        """What an agent has left that did not end in order, and whose unit could not make up for it."""
+        path, interface = (str(config.get(key, getattr(Config, key))) for key in ("resolv_conf", "interface"))
+        place = host_resolver.Place(path, interface, agent_files.RESOLVER_RECORD)
+        if not os.path.exists(place.record_path):
+            return
+        self.parts.append("resolver")
+        self.diff.append(
+            {"before_header": path, "after_header": path, "before": "the mesh's\n", "after": "the host's own\n"}
+        )
+        if not self.module.check_mode:
+            problem = host_resolver.undo(place)["problem"]
+            if problem:
+                self.module.fail_json(msg=f"the host's resolver is not as it was: {problem}")
 
     def _code(self, before: dict[str, bytes], files: dict[str, bytes]) -> None:
         if before == files and readable_by_all(agent_files.PACKAGE + "/"):

@@ -42,7 +42,7 @@ _HELP = {
     "exit_node_allow_lan_access": "reach this host's own LANs directly in spite of an exit node",
     "exit_node_fail_open": "let leave by the LAN what the exit node cannot carry",
     "snat_subnet_routes": "hide the mesh's addresses from subnets routed here (the firewall follows at the next play)",
-    "accept_dns": "take the network's DNS settings",
+    "accept_dns": "have this host's programs find names as the network has it",
 }
 _EXITS = {"not-running": EXIT_NOT_RUNNING, "no-permission": EXIT_NO_PERMISSION}
 _HINTS = {

@@ -28,8 +28,9 @@ from .netmap.names import DnsView
 
 # Seconds. Whoever writes a file may need several steps for it; look when they are done.
 SETTLE_TIME = 0.3
-# How often to look whether a connection's nameservers have changed, or what failed works now.
+# How often to look for changes that no file tells of, and whether what failed works now.
 REVIEW_INTERVAL = 60.0
+RETRY_INTERVAL = 5.0
 # Somebody writes over ours again and again: so long between two answers at most, and from then on it is a problem.
 LONGEST_PAUSE = 60.0
 FIGHT_PAUSE = 4.0
@@ -88,9 +89,9 @@ class Names:
         try:
             while True:
                 watch.watch(self._resolver.watched if self._view else ())
-                review = REVIEW_INTERVAL if self._view else None
+                review = RETRY_INTERVAL if self._resolver.problem else REVIEW_INTERVAL
                 try:
-                    await asyncio.wait_for(self._changed.wait(), review)
+                    await asyncio.wait_for(self._changed.wait(), review if self._view else None)
                 except asyncio.TimeoutError:
                     pass
                 else:
@@ -110,7 +111,7 @@ class Names:
         found = list(self._stub.problems)
         if self._resolver.problem:
             found.append(f"this host's programs do not find the mesh's names: {self._resolver.problem}")
-        elif self._pause >= FIGHT_PAUSE:
+        elif self._pause >= FIGHT_PAUSE and not self._quiet():
             found.append(f"something writes over {self._resolver.path} again and again; it is put back less often now")
         return tuple(found)
 
@@ -197,12 +198,13 @@ class Names:
 
     def _note_put_back(self) -> None:
         """Somebody wrote over ours. Once is their good right; who does it at once again is answered more slowly."""
-        now = time.monotonic()
-        quiet = now - self._put_back_at > LONGEST_PAUSE + self._pause
-        self._pause = 0.0 if quiet else min(max(0.5, 2 * self._pause), LONGEST_PAUSE)
-        self._put_back_at = now
+        self._pause = 0.0 if self._quiet() else min(max(0.5, 2 * self._pause), LONGEST_PAUSE)
+        self._put_back_at = time.monotonic()
         if self._pause == FIGHT_PAUSE:
             logger.warning("something writes over %s again and again", self._resolver.path)
+
+    def _quiet(self) -> bool:
+        return time.monotonic() - self._put_back_at > LONGEST_PAUSE + self._pause
 
     def _wake(self) -> None:
         self._changed.set()

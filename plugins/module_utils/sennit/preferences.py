@@ -39,7 +39,8 @@ class Preferences:
 
     exit_node: the name of the node that all traffic beyond the mesh goes through, or None. exit_node_allow_lan_access:
     the host's own LAN stays reachable meanwhile. exit_node_fail_open: what the exit node cannot carry leaves by the
-    LAN, instead of being stopped. snat_subnet_routes and accept_dns are kept for those who ask.
+    LAN, instead of being stopped. accept_dns: the host's programs find names as the network has it.
+    snat_subnet_routes is kept for those who ask.
     """
 
     accept_routes: bool = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import importlib
 import io
+import json
 import pathlib
 import zipfile
 from typing import Any
@@ -195,3 +196,20 @@ def test_a_service_older_than_its_code_is_outdated(
         state = {"ActiveState": "active", "UnitFileState": "enabled", "ExecMainStartTimestampMonotonic": started}
         monkeypatch.setattr(files, "unit_properties", lambda module, unit, names, state=state: state)
         assert files.service_state(None) == {"enabled": True, "active": True, "outdated": outdated}
+
+
+def test_absent_gives_the_host_its_resolver_back(host: pathlib.Path, run: Any, twice: Any) -> None:
+    module = load("modules.agent")
+    resolver = load("module_utils.sennit.host.resolver.record")
+    text = load("module_utils.sennit.host.resolver.resolv_conf").HEADER + "\nnameserver 100.100.100.100\n"
+    resolv_conf = host / "etc/resolv.conf"
+    config = host / "etc/sennit/agent.json"
+    state = host / "var/lib/sennit"
+    for directory in (config.parent, state):
+        directory.mkdir(parents=True)
+    config.write_text(json.dumps({"resolv_conf": str(resolv_conf)}))
+    resolv_conf.write_text(text)
+    original = resolver.Original(resolver.FILE, b"nameserver 192.0.2.1\n", 0o644)
+    resolver.RecordStore(str(state / "resolver.json")).save(resolver.Record("file", original))
+    assert twice(module, state="absent")["parts"] == ["config", "resolver"]
+    assert resolv_conf.read_bytes() == original.content

@@ -5,5 +5,5 @@
 """What the agent changes on its host: addresses, routes and rules.
 
 routes.py says what the difference is, netlink.py makes it so, monitor.py tells when to look again, and tunnel.py is
-what the agent sees of them.
+what the agent sees of them. The resolver is a part of its own, in resolver/.
 """

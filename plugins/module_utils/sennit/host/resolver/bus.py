@@ -19,7 +19,7 @@ _COMMAND = ("busctl", "--system", "--json=short", "--auto-start=no", "--timeout=
 
 
 def get(service: str, path: str, interface: str, *properties: str) -> list[Any]:
-    """The values of these properties, as JSON has them. Raises ResolverError."""
+    """The values of these properties, as JSON has them: they are of any type. Raises ResolverError."""
     text = run(*_COMMAND, "get-property", service, path, interface, *properties)
     values = [_data(line) for line in text.splitlines() if line]
     if len(values) != len(properties):
@@ -30,7 +30,10 @@ def get(service: str, path: str, interface: str, *properties: str) -> list[Any]:
 def call(service: str, path: str, interface: str, method: str, *arguments: str) -> list[Any]:
     """What the method returns; arguments: their signature, then each as busctl(1) has it. Raises ResolverError."""
     text = run(*_COMMAND, "call", service, path, interface, method, *arguments)
-    return list(_data(text)) if text.strip() else []
+    values = _data(text) if text.strip() else []
+    if not isinstance(values, list):
+        raise ResolverError(f"busctl: {method} returned no list of values")
+    return values
 
 
 def answers(service: str) -> bool:

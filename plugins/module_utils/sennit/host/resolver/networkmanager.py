@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ... import files
@@ -43,7 +43,7 @@ class NetworkManager:
         self._interface = place.interface
 
     def found(self, stub: Sequence[str]) -> Found:
-        configurations = list(self._configurations())
+        configurations = self._configurations()
         nameservers = [address for servers, _search in configurations for address in servers]
         search = [domain.lstrip("~").rstrip(".") for _servers, domains in configurations for domain in domains]
         return Found(others(nameservers, stub), tuple(dict.fromkeys(domain for domain in search if domain)))
@@ -82,21 +82,23 @@ class NetworkManager:
     def _reload(self) -> None:
         bus.call(SERVICE, _PATH, SERVICE, "Reload", "u", _RELOAD_CONF)
 
-    def _configurations(self) -> Iterator[tuple[list[str], list[str]]]:
+    def _configurations(self) -> list[tuple[list[str], list[str]]]:
         """Nameservers and search domains of each connection and family, the most important connection first."""
         (connections,) = bus.get(SERVICE, _PATH, SERVICE, "ActiveConnections")
         ordered = []
-        for connection in connections:
-            default, ip4, ip6, devices = bus.get(
-                SERVICE, connection, f"{SERVICE}.Connection.Active", "Default", "Ip4Config", "Ip6Config", "Devices"
+        for connection in _strings(connections):
+            default, devices, *configurations = bus.get(
+                SERVICE, connection, f"{SERVICE}.Connection.Active", "Default", "Devices", "Ip4Config", "Ip6Config"
             )
-            names = [bus.get(SERVICE, device, f"{SERVICE}.Device", "Interface")[0] for device in devices]
+            names = [bus.get(SERVICE, device, f"{SERVICE}.Device", "Interface")[0] for device in _strings(devices)]
             if self._interface not in names:
-                ordered.append((not default, ip4, ip6))
-        for _rank, *paths in sorted(ordered):
-            for path, kind in zip(paths, ("IP4Config", "IP6Config")):
-                if path != "/":
-                    yield _dns_of(path, kind)
+                ordered.append((default is not True, _strings(configurations)))
+        return [
+            _dns_of(path, kind)
+            for _rank, paths in sorted(ordered)
+            for path, kind in zip(paths, ("IP4Config", "IP6Config"))
+            if path != "/"
+        ]
 
 
 def writes_resolv_conf() -> bool:
@@ -113,21 +115,23 @@ def writes_resolv_conf() -> bool:
 def _dns_of(path: str, kind: str) -> tuple[list[str], list[str]]:
     interface = f"{SERVICE}.{kind}"
     domains, searches = bus.get(SERVICE, path, interface, "Domains", "Searches")
-    if kind == "IP4Config":
-        (servers,) = bus.get(SERVICE, path, interface, "NameserverData")
-        addresses = [_value(server.get("address")) for server in servers]
-    else:
-        (servers,) = bus.get(SERVICE, path, interface, "Nameservers")
-        addresses = [_packed(octets) for octets in servers]
-    return [address for address in addresses if address], [*domains, *searches]
+    (servers,) = bus.get(SERVICE, path, interface, "NameserverData" if kind == "IP4Config" else "Nameservers")
+    try:
+        addresses = [_text(server) if kind == "IP4Config" else _packed(server) for server in servers]
+    except (TypeError, ValueError, KeyError) as error:
+        raise ResolverError(f"{NAME}: no list of nameservers: {str(servers)[:60]}") from error
+    return addresses, _strings([*_strings(domains), *_strings(searches)])
 
 
-def _value(variant: Any) -> str:
-    return str(variant.get("data", "")) if isinstance(variant, dict) else ""
+def _text(server: Any) -> str:
+    return str(ipaddress.ip_address(str(server["address"]["data"])))
 
 
 def _packed(octets: Any) -> str:
-    try:
-        return str(ipaddress.ip_address(bytes(octets)))
-    except (TypeError, ValueError):
-        return ""
+    return str(ipaddress.ip_address(bytes(octets)))
+
+
+def _strings(values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ResolverError(f"{NAME}: no list of names: {str(values)[:60]}")
+    return values

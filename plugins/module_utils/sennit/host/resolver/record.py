@@ -57,7 +57,7 @@ class RecordStore:
             return None
         except OSError as error:
             raise ResolverError(f"{self._path}: {error.strerror}") from error
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
             raise ResolverError(f"{self._path}: not what the agent wrote: {error}") from error
 
     def save(self, record: Record) -> None:

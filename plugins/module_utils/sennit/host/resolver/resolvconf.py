@@ -22,6 +22,8 @@ OPENRESOLV = "openresolv"
 DEBIAN_FILES = ("/run/resolvconf/resolv.conf", "/etc/resolvconf/run/resolv.conf")
 
 _COMMAND = "resolvconf"
+# Where it keeps its records, in older versions and in newer ones.
+_OPENRESOLV_RECORDS = ("/run/resolvconf/interfaces", "/run/resolvconf/keys")
 _DEBIAN_RECORD = "lo.sennit"
 _DEBIAN_RECORDS = "/run/resolvconf/interface"
 _DEBIAN_ORDER = "/lib/resolvconf/list-records"
@@ -53,7 +55,7 @@ class Openresolv:
         return []
 
     def watched(self) -> list[str]:
-        return [self._path]
+        return [self._path, *(f"{directory}/*" for directory in _OPENRESOLV_RECORDS)]
 
 
 class DebianResolvconf:

@@ -52,11 +52,7 @@ class Resolved:
 
     def found(self, stub: Sequence[str]) -> Found:
         (servers,) = bus.get(SERVICE, _PATH, _MANAGER, "DNS")
-        try:
-            addresses = [_address(octets) for _link, _family, octets in servers]
-        except (TypeError, ValueError) as error:
-            raise ResolverError(f"{NAME}: no list of servers: {error}") from error
-        return Found(others(addresses, stub))
+        return Found(others(_addresses(servers), stub))
 
     def apply(self, wanted: Wanted) -> list[str]:
         index = self._index()
@@ -64,12 +60,12 @@ class Resolved:
         names = ["DNS", "Domains", "DefaultRoute", *(name for name, _method in _OFF)]
         servers, domains, default_route, *off = bus.get(SERVICE, str(path), _LINK, *names)
         changes = []
-        if [_address(octets) for _family, octets in servers] != list(wanted.stub):
+        if _addresses(servers) != list(wanted.stub):
             arguments = [word for address in wanted.stub for word in _octets(address)]
             self._set("SetLinkDNS", "ia(iay)", index, len(wanted.stub), *arguments)
             changes.append(f"its servers are {', '.join(wanted.stub)}")
         domains_wanted = _domains(wanted)
-        if [tuple(domain) for domain in domains] != domains_wanted:
+        if domains != [list(domain) for domain in domains_wanted]:
             arguments = [word for name, routed in domains_wanted for word in (name, str(routed).lower())]
             self._set("SetLinkDomains", "ia(sb)", index, len(domains_wanted), *arguments)
             changes.append(f"its domains are {_few(domains_wanted)}")
@@ -123,8 +119,12 @@ def _few(domains: list[tuple[str, bool]], most: int = 4) -> str:
     return text + (f" and {len(domains) - most} more" if len(domains) > most else "")
 
 
-def _address(octets: Any) -> str:
-    return str(ipaddress.ip_address(bytes(octets)))
+def _addresses(servers: Any) -> list[str]:
+    """Of structs that end in a family and the octets. Raises ResolverError."""
+    try:
+        return [str(ipaddress.ip_address(bytes(server[-1]))) for server in servers]
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise ResolverError(f"{NAME}: no list of servers: {str(servers)[:60]}") from error
 
 
 def _octets(address: str) -> list[str]:
