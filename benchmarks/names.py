@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "module_utils")]
 
 from benchmarks import records  # noqa: E402
 from tests.interop import nameservers  # noqa: E402
+from tests.interop.namespaces import network_namespace  # noqa: E402
 
 REFERENCE = "dnsmasq"
 UPSTREAM = "127.0.0.9"
@@ -44,7 +45,7 @@ def other_names() -> dict[str, str]:
 def subjects(directory: Path) -> Iterator[dict[str, str]]:
     """Where each of them answers, by name; `direct` is the nameserver itself."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(nameservers.network_namespace())
+        stack.enter_context(network_namespace())
         stack.enter_context(nameservers.dnsmasq(directory, UPSTREAM, other_names()))
         stack.enter_context(nameservers.dnsmasq(directory, "127.0.0.2", mesh_names(), servers=[UPSTREAM]))
         stack.enter_context(nameservers.unbound(directory, "127.0.0.3", mesh_names(), servers=[UPSTREAM]))

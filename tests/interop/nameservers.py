@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +19,7 @@ from sennit.dns.process import StubResolver
 from sennit.dns.settings import Settings
 from sennit.netmap.names import DnsView, Rule
 
-__all__ = ["run"]
-
-CLONE_NEWNET = 0x40000000
 PROBE = b"\x00\x01" + bytes((1, 0, 0, 1, 0, 0, 0, 0, 0, 0)) + b"\x05ready\x04test\x00\x00\x01\x00\x01"
-
-
-def enter(path: str) -> None:
-    """Have this thread's sockets in the network namespace of this file."""
-    with open(path, "rb") as namespace:
-        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), path)
-
-
-@contextlib.contextmanager
-def network_namespace() -> Iterator[str]:
-    """A new network namespace with a loopback device, entered for the length of the block."""
-    name = f"sdn{os.getpid()}"
-    home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    run("ip", "netns", "add", name)
-    try:
-        run("ip", "-n", name, "link", "set", "lo", "up")
-        enter(f"/run/netns/{name}")
-        yield name
-    finally:
-        enter(f"/proc/self/fd/{home}")
-        os.close(home)
-        run("ip", "netns", "del", name)
 
 
 @contextlib.contextmanager
@@ -178,13 +151,20 @@ class Resolver:
 
     def problem(self, text: str) -> str:
         """The first problem with this text in it, awaited."""
+        self._wait(lambda: any(text in problem for problem in self.handle.problems), f"a problem with {text!r}")
+        return next(problem for problem in self.handle.problems if text in problem)
+
+    def wait_for_another(self, pid: int) -> None:
+        """Until a process other than this one answers."""
+        self._wait(lambda: bool(self.handle.listening) and self.pids not in ([], [pid]), "another process")
+
+    def _wait(self, there: Callable[[], bool], what: str) -> None:
         while True:
             self._changed.clear()
-            for problem in self.handle.problems:
-                if text in problem:
-                    return problem
+            if there():
+                return
             if not self._changed.wait(30):
-                raise AssertionError(f"no problem with {text!r}, but {self.handle.problems}")
+                raise AssertionError(f"not there: {what}; {self.handle.problems}, {self.handle.listening}")
 
     @property
     def pids(self) -> list[int]:

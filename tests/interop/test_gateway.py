@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from tests.interop.agents import run
-from tests.interop.conftest import enter
+from tests.interop.namespaces import enter
 
 PREFIX = f"sgw{os.getpid()}"
 MESH, GATEWAY, LAN, OUTSIDE = (f"{PREFIX}-{name}" for name in ("mesh", "gateway", "lan", "outside"))

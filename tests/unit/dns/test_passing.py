@@ -69,7 +69,10 @@ def test_every_record_passes_as_it_is(sections, edns, size, secure):
     found = passed(message, asked, client)
     assert in_lines(found.answer) == in_lines(message.answer)
     assert in_lines(found.authority) == in_lines(message.authority)
-    assert in_lines(found.additional) == in_lines(message.additional)
+    # There are nameservers that write OPT first, as older versions of dnspython do; what is behind it is left out.
+    assert in_lines(found.additional) in (
+        [in_lines(message.additional), []] if edns else [in_lines(message.additional)]
+    )
     assert found.id == 7
     assert found.question[0].name.to_text() == f"{NAME.upper()}."
     assert (found.edns >= 0) == client.edns == (size is not None or secure)

@@ -1,0 +1,35 @@
+"""Network namespaces of tests and benchmarks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+
+from tests.interop.agents import run
+
+CLONE_NEWNET = 0x40000000
+
+
+def enter(path: str) -> None:
+    """Have this thread's sockets in the network namespace of this file."""
+    with open(path, "rb") as namespace:
+        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), path)
+
+
+@contextlib.contextmanager
+def network_namespace() -> Iterator[str]:
+    """A new network namespace with a loopback device, entered for the length of the block."""
+    name = f"sdn{os.getpid()}"
+    home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        enter(f"/run/netns/{name}")
+        yield name
+    finally:
+        enter(f"/proc/self/fd/{home}")
+        os.close(home)
+        run("ip", "netns", "del", name)
