@@ -175,3 +175,14 @@ def test_the_mark_and_the_port(opened: Callable[..., UdpSocket]) -> None:
     assert one.socket.getsockopt(socket.SOL_SOCKET, 36) == 0x53E0
     with pytest.raises(DatapathError, match=f"UDP port {one.port}: Address already in use"):
         opened(one.port)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_one_answer_to_whoever_may_be_forged(opened: Callable[..., UdpSocket], namespace: str, host: str) -> None:
+    """It leaves from the address that was spoken to, and nothing is kept of it."""
+    second = "127.0.0.9" if host == "127.0.0.1" else "2001:db8::9"
+    run("ip", "-n", namespace, "addr", "add", second, "dev", "lo")
+    sender, receiver = opened(), opened()
+    assert sender.send_now(b"answer", (host, receiver.port, second, 0))
+    assert take(receiver, 1)[:2] == ([b"answer"], {(second, sender.port)})
+    assert sender._ways == {}

@@ -34,6 +34,17 @@ def test_answers_take_the_way_of_the_question(network: Network, pair: tuple[Host
     assert two.status(one).endpoint == one.endpoint
 
 
+def test_a_cookie_reply_is_all_that_a_source_brings_about(network: Network, pair: tuple[Host, Host]) -> None:
+    """It may be forged: the answer names our address, and no interface that something would be kept of."""
+    one, two = pair
+    two.device.control._load.under_load = lambda now: True
+    one.send(two)
+    arrive(network, two, (*one.endpoint, *WAY))
+    (reply,) = network.in_flight
+    assert reply.destination == (*one.endpoint, WAY[0], 0)
+    assert outbound_path(two, one) == one.endpoint
+
+
 def test_the_way_is_forgotten_when_nothing_comes_back(network: Network, session: tuple[Host, Host]) -> None:
     """The endpoint stays. Perhaps the address of ours is behind a provider that is down."""
     one, two = session

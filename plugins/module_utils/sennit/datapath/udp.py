@@ -188,6 +188,8 @@ class UdpSocket:
         except KeyError:
             pass
         address = _address(endpoint_of(path), self.family)
+        if len(path) == 4 and not path[3] and address is not None:
+            return address, sticky.ancillary((path[2], 0), self.family)
         way = None
         if address is not None:
             source = sticky.source_for(path, self._fwmark)

@@ -67,6 +67,7 @@ from .events import (
     SetIdentity,
     UseKeypair,
     endpoint_of,
+    for_one_answer,
 )
 from .keypair import Keypair
 from .load import LoadMonitor, RateLimiter
@@ -273,7 +274,8 @@ class Control:
         if not self._load.under_load(now):
             return
         if not self._checker.has_valid_mac2(datagram, source, now):
-            self._commands.append(SendDatagram(self._checker.reply(datagram, sender, source, now), source))
+            reply = self._checker.reply(datagram, sender, source, now)
+            self._commands.append(SendDatagram(reply, for_one_answer(source)))
             raise PacketError(DropReason.COOKIE_REQUIRED)
         if not self._limiter.allow(source[0], now):
             raise PacketError(DropReason.RATE_LIMITED)

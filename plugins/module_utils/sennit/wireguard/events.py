@@ -27,11 +27,17 @@ Path = Union[Endpoint, tuple[str, int, str, int]]
 """An endpoint and, when packets have come from there, the address of ours and the index of the interface they came to.
 
 To be sent back by the same way (the kernel's and wireguard-go's sticky sockets); the core only keeps and compares it.
+With interface 0 it is for one answer from that address and no more.
 """
 
 
 def endpoint_of(path: Path) -> Endpoint:
     return path[0], path[1]
+
+
+def for_one_answer(path: Path) -> Path:
+    """For whom we know nothing of: nothing is looked up for, or kept of, a source that may be forged."""
+    return path if len(path) == 2 else (*path[:3], 0)
 
 
 # --- from the data halves to the control half
