@@ -44,6 +44,12 @@ lint: setup ## ruff, mypy, yamllint, ansible-lint, ansible-test sanity
 unit: setup ## unit and property tests
 	@pytest tests/unit
 
+fuzz: setup ## the native core under libFuzzer and the sanitizers, for MINUTES=10
+	@$(VENV)/python tests/fuzz/run.py $$(($(or $(MINUTES),10) * 60))
+
+fuzz-briefly: setup
+	@$(VENV)/python tests/fuzz/run.py 20
+
 interop: setup ## against wireguard-go and `wg`, in network namespaces
 	@pytest tests/interop
 
@@ -59,10 +65,13 @@ molecule: setup ## the scenarios on lab hosts; SCENARIO=name for one
 		MOLECULE_COMMAND_BORDERS=0 molecule test --scenario-name "$$scenario"
 	done
 
-test: lint unit interop kernel lab molecule ## all of it
+test: lint unit fuzz-briefly interop kernel lab molecule ## all of it
 
 bench: setup ## measure, side by side with the peers; WORK=name for one; writes build/bench.json and a plot
 	@$(VENV)/python benchmarks/run.py $(if $(WORK),--only $(WORK))
+
+soak: setup ## both cores under changing load for MINUTES=30: no growth of memory, descriptors or drops
+	@$(VENV)/python benchmarks/soak.py --minutes $(or $(MINUTES),30)
 
 clean: ## what the build made; the lab's cached root file systems stay
 	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

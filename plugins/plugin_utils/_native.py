@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from typing import Optional
 
-SOURCE = pathlib.Path(__file__).parent.parent / "module_utils" / "sennit" / "datapath" / "native" / "batch.c"
+SOURCE = pathlib.Path(__file__).parent.parent / "module_utils" / "sennit" / "datapath" / "native"
 
 IN_PACKAGE = "sennit/datapath/native/batch.so"
 """Where the agent looks for it."""
@@ -56,9 +56,10 @@ def compiler(architecture: str) -> list[str]:
 def library(architecture: str, cache: Optional[pathlib.Path] = None) -> bytes:
     """The shared library for this architecture, built unless it was before. Raises BuildError."""
     command = [*compiler(architecture), *FLAGS]
-    source = SOURCE.read_bytes()
+    units = sorted(path.name for path in SOURCE.glob("*.c"))
+    source = [path.read_bytes() for path in sorted(SOURCE.glob("*.[ch]"))]
     version = _run([command[0], "--version"])
-    digest = hashlib.sha256(b"\0".join([source, "\0".join(command).encode(), version])).hexdigest()
+    digest = hashlib.sha256(b"\0".join([*source, "\0".join(command).encode(), version])).hexdigest()
     if cache is None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         cache = pathlib.Path(home) / "sennit"
@@ -73,17 +74,17 @@ def library(architecture: str, cache: Optional[pathlib.Path] = None) -> bytes:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as directory:
             built = pathlib.Path(directory) / "batch.so"
-            # From the standard input, so that no path of the control node gets into the library.
-            _run([*command, "-x", "c", "-o", str(built), "-"], source)
+            # By their names alone, so that no path of the control node gets into the library.
+            _run([*command, "-o", str(built), *units], SOURCE)
             os.replace(built, kept)
         return kept.read_bytes()
     except OSError as error:
         raise BuildError(f"cannot build in {cache}: {error.strerror}") from error
 
 
-def _run(command: list[str], given: bytes = b"") -> bytes:
+def _run(command: list[str], directory: Optional[pathlib.Path] = None) -> bytes:
     try:
-        done = subprocess.run(command, input=given, capture_output=True, check=False)
+        done = subprocess.run(command, cwd=directory, capture_output=True, check=False)
     except OSError as error:
         raise BuildError(f"{command[0]}: {error.strerror}") from error
     if done.returncode:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The native batch core: batch.c as a shared library, by ctypes, over the libcrypto of the host.
+"""The native batch core: batch.h and what is beside it as a shared library, by ctypes, over the libcrypto of the host.
 
 The library is built for an architecture, not for a distribution or a Python. It gets memory that lies here, and
 functions of libcrypto; it opens nothing and remembers nothing but keys and replay windows. A call lets go of the GIL.
@@ -27,7 +27,7 @@ from ..vnet import MAX_FRAME, PLAIN
 
 _ABI = 1
 
-# The structs of batch.c.
+# The structs of C.
 _FRAME = Struct("=II")
 _RUN = Struct("=IIII16sI")
 _INTAKE = Struct("=IIIIi")

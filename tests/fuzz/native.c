@@ -1,0 +1,234 @@
+/*
+ * The native batch core under libFuzzer, with the address and undefined-behaviour sanitizers.
+ *
+ * The input is a list of chunks, each with its length in two bytes before it; the first byte of all says what they are:
+ * frames from TUN, which are read, sealed, and opened again, or datagrams from UDP, which are opened and written. The
+ * cipher changes nothing and takes any tag, so that what is behind the authentication is reached. All memory is of
+ * the size that was asked for, and nothing larger.
+ */
+
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "batch.h"
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) \
+            abort(); \
+    } while (0)
+
+enum { BUDGET = 64, ARENA = 2 * MAX_FRAME, MTU = 1420, MOST = 4096 };
+
+struct run {
+    uint32_t first, frames, packets, room;
+    uint8_t destination[16];
+    uint32_t version;
+};
+struct intake {
+    uint32_t frames, runs, malformed, packets;
+    int32_t error;
+};
+struct sealed {
+    uint32_t length, pieces, content;
+};
+struct piece {
+    uint32_t offset, length, size, count;
+};
+struct opened {
+    uint32_t end, packets, keepalives, bytes, unauthentic, replayed, beyond, malformed, count, unknown;
+};
+struct crypto {
+    const void *(*cipher)(void);
+    void *(*new)(void);
+    void (*free)(void *);
+    int (*init)(void *, const void *, void *, const uint8_t *, const uint8_t *, int);
+    int (*update)(void *, uint8_t *, int *, const uint8_t *, int);
+    int (*final)(void *, uint8_t *, int *);
+    int (*control)(void *, int, int, void *);
+};
+
+void batch_use(const struct crypto *functions);
+void batch_read(int, uint8_t *, uint32_t, uint32_t, struct frame *, struct run *, struct intake *);
+void *batch_sealer_new(const uint8_t *, uint32_t, uint32_t);
+void batch_sealer_free(void *);
+int batch_seal(void *, uint64_t, const uint8_t *, const struct frame *, uint32_t, uint8_t *, struct piece *,
+               struct sealed *);
+void *batch_opener_new(const uint8_t *, uint32_t);
+void batch_opener_free(void *);
+void batch_open(void *, uint8_t *, uint32_t, uint32_t, uint32_t, uint32_t, struct packet *, uint32_t, uint32_t *,
+                struct opened *);
+void batch_know(void *, const uint8_t *);
+uint32_t batch_write(int, const uint8_t *, const struct packet *, uint32_t, int, uint32_t *, void *);
+
+enum { JOINED_SIZE = 40 };
+
+static const void *some_cipher(void) { return "none"; }
+
+static void *context(void) { return malloc(1); }
+
+static int init(void *c, const void *cipher, void *engine, const uint8_t *key, const uint8_t *nonce, int seals)
+{
+    (void)c, (void)cipher, (void)engine, (void)key, (void)nonce, (void)seals;
+    return 1;
+}
+
+static int update(void *c, uint8_t *out, int *length, const uint8_t *in, int size)
+{
+    (void)c;
+    memmove(out, in, (size_t)size);
+    *length = size;
+    return 1;
+}
+
+static int final(void *c, uint8_t *out, int *length)
+{
+    (void)c, (void)out;
+    *length = 0;
+    return 1;
+}
+
+static int control(void *c, int what, int size, void *tag)
+{
+    (void)c;
+    if (what == 0x10)
+        memset(tag, 0x55, (size_t)size);
+    return 1;
+}
+
+static int device[2], null;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc, (void)argv;
+    const struct crypto plain = {some_cipher, context, free, init, update, final, control};
+    const int room = 4 << 20;
+    batch_use(&plain);
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, device) == 0);
+    CHECK(setsockopt(device[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0);
+    CHECK((null = open("/dev/null", O_WRONLY)) >= 0);
+    return 0;
+}
+
+static void *take(size_t size)
+{
+    void *memory = malloc(size ? size : 1);
+    CHECK(memory);
+    return memory;
+}
+
+/* Opens datagrams of one size, all of one keypair; writes what was in them. Returns how many were opened. */
+static uint32_t open_and_write(uint8_t *data, uint32_t length, uint32_t size, uint32_t index, int allows)
+{
+    const uint8_t key[32] = {0};
+    const uint32_t most = length / OVERHEAD + 1;
+    struct packet *packets = take(most * sizeof *packets);
+    uint32_t *unknown = take(most * sizeof *unknown), *next = take(most * sizeof *next);
+    void *queue = take((size_t)most * JOINED_SIZE), *opener = batch_opener_new(key, index);
+    struct opened result;
+    CHECK(opener);
+    batch_open(opener, data, 0, length, size, 1, packets, 0, unknown, &result);
+    CHECK(result.end <= length && result.count <= most && result.unknown <= result.count);
+    for (uint32_t n = 0; n < result.unknown; n++) {
+        CHECK(unknown[n] < result.count);
+        if (allows)
+            batch_know(opener, data + packets[unknown[n]].offset);
+        else
+            packets[unknown[n]].length = 0;
+    }
+    CHECK(batch_write(null, data, packets, result.count, allows, next, queue) == 0);
+    batch_opener_free(opener);
+    free(queue);
+    free(next);
+    free(unknown);
+    free(packets);
+    return result.packets + result.keepalives;
+}
+
+static void seal(const uint8_t *arena, const struct frame *frames, const struct run *run)
+{
+    const uint8_t key[32] = {0};
+    void *sealer = batch_sealer_new(key, 7, MTU);
+    uint8_t *out = take(run->room);
+    struct piece *pieces = take(run->packets * sizeof *pieces);
+    struct sealed sealed;
+    uint32_t opened = 0;
+    CHECK(sealer);
+    CHECK(batch_seal(sealer, 0, arena, frames + run->first, run->frames, out, pieces, &sealed));
+    CHECK(sealed.length <= run->room && sealed.pieces <= run->packets);
+    for (uint32_t n = 0; n < sealed.pieces; n++) {
+        CHECK(pieces[n].offset + pieces[n].length <= sealed.length && pieces[n].count <= UDP_MAX_SEGMENTS);
+        uint8_t *datagrams = take(pieces[n].length);
+        memcpy(datagrams, out + pieces[n].offset, pieces[n].length);
+        opened += open_and_write(datagrams, pieces[n].length, pieces[n].size, 7, 1);
+        free(datagrams);
+    }
+    CHECK(opened == run->packets);
+    free(pieces);
+    free(out);
+    batch_sealer_free(sealer);
+}
+
+static void outbound(const uint8_t *data, size_t size)
+{
+    uint8_t *arena = take(ARENA);
+    struct frame *frames = take(BUDGET * sizeof *frames);
+    struct run *runs = take(BUDGET * sizeof *runs);
+    struct intake intake;
+    while (size >= 2) {
+        const size_t wanted = be16(data), length = wanted < size - 2 ? wanted : size - 2;
+        if (length && send(device[0], data + 2, length, 0) < 0)
+            break;
+        data += 2 + length;
+        size -= 2 + length;
+    }
+    do {
+        batch_read(device[1], arena, ARENA, BUDGET, frames, runs, &intake);
+        uint32_t before = 0;
+        for (uint32_t n = 0; n < intake.runs; n++) {
+            CHECK(runs[n].first == before);
+            before += runs[n].frames;
+            /* Segments of one byte of a large packet are no less legal, but slow. */
+            if (runs[n].packets <= MOST)
+                seal(arena, frames, &runs[n]);
+        }
+        CHECK(before == intake.frames);
+    } while (intake.frames || intake.malformed);
+    free(runs);
+    free(frames);
+    free(arena);
+}
+
+static void inbound(const uint8_t *data, size_t size, int allows)
+{
+    if (size < 2 || size > 65535)
+        return;
+    const uint32_t each = be16(data) % 2048 + 1, length = (uint32_t)size - 2;
+    uint8_t *datagrams = take(length);
+    memcpy(datagrams, data + 2, length);
+    /* Headers that lead further in; the rest is the fuzzer's. Two counters in three follow each other. */
+    for (uint32_t at = 0, n = 0; at + OVERHEAD <= length; at += each, n++) {
+        put_le32(datagrams + at, TRANSPORT);
+        put_le32(datagrams + at + 4, 7);
+        if (datagrams[at + 15] % 3)
+            put_le64(datagrams + at + 8, n);
+        if (each < OVERHEAD)
+            break;
+    }
+    open_and_write(datagrams, length, each, 7, allows);
+    free(datagrams);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (!size)
+        return 0;
+    if (data[0] % 3 == 0)
+        outbound(data + 1, size - 1);
+    else
+        inbound(data + 1, size - 1, data[0] % 3 == 1);
+    return 0;
+}
