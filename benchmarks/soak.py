@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
+    chance = random.Random(arguments.seed)  # noqa: S311
     makers = available()
     names = ("pure1", "pure2", "native1", "native2")
     with tempfile.TemporaryDirectory(prefix="sennit-soak-") as directory, Mesh(Path(directory), *names) as mesh:
