@@ -142,6 +142,20 @@ def test_a_start_after_a_power_cut_knows_the_original(one: Host) -> None:
     assert resolv_conf(one).read_bytes() == ORIGINAL
 
 
+def test_a_resolver_that_dies_is_started_again(one: Host) -> None:
+    for times in (1, 2):
+        stub = next(pid for pid in one.workers() if Path(f"/proc/{pid}/comm").read_text() == "sennit-dns\n")
+        ended = os.pidfd_open(stub)
+        os.kill(stub, signal.SIGKILL)
+        assert select.select([ended], [], [], 10)[0]
+        os.close(ended)
+        one.log.wait_for("names are answered at", times=times + 1)
+        assert dig(one, "two.demo.internal") == ["100.64.0.2"]
+    wait_for_ours(one)
+    one.stop()
+    assert resolv_conf(one).read_bytes() == ORIGINAL
+
+
 def test_without_accept_dns_the_host_is_left_alone(one: Host) -> None:
     one.call("preferences.set", preferences={"accept_dns": False})
     assert resolv_conf(one).read_bytes() == ORIGINAL
@@ -209,6 +223,7 @@ def test_what_the_command_shows(one: Host) -> None:
     query = one.cli("dns", "query", "two.demo.internal", "AAAA")
     assert query.returncode == 0
     assert "fd5e::2" in query.stdout and "from the netmap" in query.stdout
+    assert "100.64.0.2" in one.cli("dns", "query", "two").stdout
     assert one.cli("dns", "query", "nobody.demo.internal").returncode == 1
     assert one.cli("dns", "query", "two.demo.internal", "NONSENSE").returncode == 2
     assert one.cli("dns", "query", "a" * 300).returncode == 2

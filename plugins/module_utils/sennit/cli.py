@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     dns_status.add_argument("--json", action="store_true", help="everything, for programs")
     dns_status.set_defaults(run=_dns_status)
     dns_query = dns.add_parser("query", help="ask as this host's programs do, and tell who answered")
-    dns_query.add_argument("name", metavar="NAME", help="a full name")
+    dns_query.add_argument("name", metavar="NAME", help="a name, full or short")
     dns_query.add_argument(
         "type", metavar="TYPE", nargs="?", default="A", help="A, AAAA, PTR ... (default: %(default)s)"
     )

@@ -47,10 +47,10 @@ def _facts(status: dict[str, Any]) -> Iterator[list[str]]:
     resolver = status["resolver"]
     if not status["accepted"]:
         yield ["names", "not taken from the mesh: no netmap yet, or accept_dns is off"]
-        return
-    yield ["answering", "  ".join(status["answering"]) or "nowhere"]
-    yield ["domain", status["domain"]]
-    yield ["search", "  ".join(status["search"]) or "-"]
+    else:
+        yield ["answering", "  ".join(status["answering"]) or "nowhere"]
+        yield ["domain", status["domain"]]
+        yield ["search", "  ".join(status["search"]) or "-"]
     owner = _OWNERS.get(resolver["owner"], resolver["owner"])
     yield ["resolver of", f"{owner} ({resolver['path']})"]
     yield ["asked for", _MODES.get(resolver["mode"], "nothing: this host's programs do not ask the mesh")]

@@ -118,6 +118,9 @@ class Names:
     async def status(self) -> dict[str, Any]:
         """What `sennit dns status` shows."""
         view, resolver = self._view, self._resolver
+        if view is None:
+            async with self._looking:
+                await resolver.survey(())
         try:
             stub = await self._stub.status() if view else None
         except StubError:  # its problems say why
@@ -142,12 +145,19 @@ class Names:
         }
 
     async def query(self, name: str, type_name: str) -> dict[str, Any]:
-        """What `sennit dns query` shows. Raises ApiError."""
+        """What `sennit dns query` shows; a short name is one of a search domain. Raises ApiError."""
         if self._view is None:
             message = "the mesh's names are not used here: there is no netmap yet, or accept_dns is off"
             raise ApiError(DNS_OFF, message)
+        # As resolvers have it, a single label never goes to a nameserver.
+        names = [name] if "." in name else [f"{name}.{domain}" for domain in self._view.search]
         try:
-            return await self._stub.query(name, type_name)
+            results = []
+            for each in names:
+                results.append(await self._stub.query(each, type_name))
+                if results[-1]["answers"]:
+                    return results[-1]
+            return results[0]
         except StubQuestionError as error:
             raise ApiError("bad-request", str(error)) from error
         except StubError as error:
@@ -165,7 +175,11 @@ class Names:
             return
         self._clean = False
         news = view != self._applied
-        changed = await self._resolver.reconcile(self._wanted(view), news)
+        wanted = self._wanted(view)
+        changed = await self._resolver.reconcile(wanted, news)
+        if wanted != self._wanted(view):
+            # What the host uses is not what it was, and with it changes what is to be asked of us.
+            await self._resolver.reconcile(self._wanted(view), news)
         self._applied = view
         await self._stub.configure(self._settings(view))
         if changed and not news:
@@ -186,15 +200,12 @@ class Names:
             stub=view.stub,
             search=view.search,
             routed=(*(rule.suffix for rule in view.rules), *reverse_zones(view.pools)),
-            everything=self._mode(view) == ALL,
+            everything=bool(view.nameservers) and (view.override or not self._resolver.found.nameservers),
         )
 
     def _mode(self, view: DnsView) -> str:
         """Whether the host asks the stub for all names, or for those alone that it has a rule for."""
-        if self._resolver.owner != RESOLVED:
-            return ALL
-        everything = view.override or not self._resolver.found.nameservers
-        return ALL if everything and view.nameservers else SPLIT
+        return ALL if self._resolver.owner != RESOLVED or self._wanted(view).everything else SPLIT
 
     def _note_put_back(self) -> None:
         """Somebody wrote over ours. Once is their good right; who does it at once again is answered more slowly."""

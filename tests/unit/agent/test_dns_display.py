@@ -70,7 +70,10 @@ def test_rules_and_how_their_nameservers_answer() -> None:
 
 def test_names_that_are_not_used() -> None:
     nothing = {**copy.deepcopy(STATUS), "accepted": False, "rules": [], "queries": {}, "problems": []}
-    assert "accept_dns is off" in dns_overview(nothing)
+    nothing["resolver"]["mode"] = None
+    shown = lines(dns_overview(nothing))
+    assert "accept_dns is off" in shown[0]
+    assert "resolver of systemd-resolved (/etc/resolv.conf)" in shown
     unset = copy.deepcopy(STATUS)
     unset["resolver"].update({"owner": None, "set": False, "mode": None})
     assert "asked for nothing: this host's programs do not ask the mesh" in lines(dns_overview(unset))

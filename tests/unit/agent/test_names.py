@@ -39,6 +39,7 @@ class World:
         self.flushed: list[bool] = []
         self.answers = True
         self.error: Exception | None = None
+        self.names = ("two.demo.internal", "www.company.test")
 
 
 class Stub:
@@ -61,10 +62,10 @@ class Stub:
             self._world.done.append("no stub")
         self.running = False
 
-    async def query(self, _name: str, _type: str) -> dict[str, Any]:
+    async def query(self, name: str, _type: str) -> dict[str, Any]:
         if self._world.error:
             raise self._world.error
-        return {"rcode": "NOERROR"}
+        return {"name": name, "answers": ["192.0.2.80"] if name in self._world.names else []}
 
     async def status(self) -> dict[str, Any]:
         if self._world.error:
@@ -198,7 +199,20 @@ def test_resolved_keeps_the_others_unless_told(
 
     run(steps)
     assert world.wanted is not None
-    assert world.wanted.everything == (mode == ALL)
+    assert world.wanted.everything == (mode == ALL and owner == "systemd-resolved")
+
+
+def test_a_host_that_gets_nameservers_of_its_own_keeps_its_names(world: World) -> None:
+    world.owner, world.own = "systemd-resolved", ()
+
+    async def steps(names: Names) -> None:
+        await names.apply(view(nameservers=("198.51.100.53",)))
+        assert world.wanted and world.wanted.everything
+        world.own = ("192.0.2.53",)
+        await names.look()
+        assert not world.wanted.everything
+
+    run(steps)
 
 
 def test_split_domains_and_reverse_zones_are_routed(world: World) -> None:
@@ -244,11 +258,38 @@ def test_questions_that_get_no_answer(world: World, error: Exception, code: str)
         with pytest.raises(ApiError, match="accept_dns is off"):
             await names.query("two.demo.internal", "A")
         await names.apply(view())
-        assert await names.query("two.demo.internal", "A") == {"rcode": "NOERROR"}
+        assert (await names.query("two.demo.internal", "A"))["answers"]
         world.error = error
         with pytest.raises(ApiError) as refused:
             await names.query("two.demo.internal", "A")
         assert refused.value.code == code
         assert (await names.status())["rules"] == []
+
+    run(steps)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("two", "two.demo.internal"),
+        ("www", "www.company.test"),
+        ("nobody", "nobody.demo.internal"),
+        ("www.example.org", "www.example.org"),
+        ("two.", "two."),
+    ],
+)
+def test_a_short_name_is_one_of_a_search_domain(world: World, asked: str, name: str) -> None:
+    async def steps(names: Names) -> None:
+        await names.apply(view(search=("company.test",)))
+        assert (await names.query(asked, "A"))["name"] == name
+
+    run(steps)
+
+
+def test_who_owns_the_resolver_is_told_without_names_too(world: World) -> None:
+    async def steps(names: Names) -> None:
+        await names.apply(None)
+        status = await names.status()
+        assert (status["accepted"], status["resolver"]["owner"], status["resolver"]["set"]) == (False, "file", False)
 
     run(steps)

@@ -148,6 +148,8 @@ class StubResolver:
     def _listen(self, addresses: tuple[str, ...]) -> None:
         if addresses != self.listening:
             self.listening = addresses
+            if addresses:
+                logger.info("names are answered at %s", ", ".join(addresses))
             self._changed()
 
     def _tell(self, problems: tuple[str, ...]) -> None:

@@ -29,6 +29,7 @@ _PATH = "/org/freedesktop/NetworkManager"
 # NMManagerReloadFlags: the configuration alone, not the whole of it.
 _RELOAD_CONF = "1"
 _HEADER = "# Written by the agent of a Sennit mesh, which removes it when it stops.\n"
+_OWN_DNSMASQ = (("127.0.0.1",), ("127.0.1.1",))
 # Those that leave resolv.conf to others, or to nobody.
 _HANDS_OFF = ("unmanaged", "immutable", "resolvconf", "netconfig")
 
@@ -77,7 +78,9 @@ class NetworkManager:
         return [self._path, OWN_FILE]
 
     def _in_force(self, wanted: Wanted) -> bool:
-        return parse(read(self._path)).nameservers[: len(wanted.stub)] == wanted.stub
+        nameservers = parse(read(self._path)).nameservers
+        # With its own dnsmasq in between, that one alone is in the file.
+        return nameservers[: len(wanted.stub)] == wanted.stub or nameservers in _OWN_DNSMASQ
 
     def _reload(self) -> None:
         bus.call(SERVICE, _PATH, SERVICE, "Reload", "u", _RELOAD_CONF)
