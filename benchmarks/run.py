@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "module_utils")]
 
-from benchmarks import datagrams, fleet, latency, memory, plot, records, recovery, rest, streams  # noqa: E402
+from benchmarks import datagrams, fleet, handshakes, latency, memory, plot, records, recovery, rest, streams  # noqa: E402
 from benchmarks.subjects import running  # noqa: E402
 
 # On subjects that are all up; and those that bring up their own.
@@ -22,7 +22,12 @@ TOGETHER = {
     # After the work: what an agent looks up when it starts is done, and what it keeps of traffic is seen.
     "rest": rest.measure,
 }
-ALONE = {"memory": memory.measure, "recovery": recovery.measure, "site": fleet.site_again}
+ALONE = {
+    "memory": memory.measure,
+    "handshakes": handshakes.measure,
+    "recovery": recovery.measure,
+    "site": fleet.site_again,
+}
 
 
 def main() -> int:
