@@ -53,8 +53,13 @@ fuzz-briefly: setup
 interop: setup ## against wireguard-go and `wg`, in network namespaces
 	@pytest tests/interop
 
-kernel: setup ## under Debian's kernels, in QEMU: their WireGuard, and what older ones lack
-	@tests/qemu/vm --suite bookworm -- pytest -p no:cacheprovider tests/kernel
+kernel: setup ## under Debian's kernels, in QEMU: their WireGuard, and what some lack
+	@echo '==> WireGuard in the kernel'
+	tests/qemu/vm -- pytest -p no:cacheprovider tests/kernel --ignore tests/kernel/lacking
+	echo '==> an old kernel'
+	tests/qemu/vm --suite bullseye -- pytest -p no:cacheprovider tests/kernel/lacking/test_old.py
+	echo '==> a kernel without IPv6'
+	tests/qemu/vm --append ipv6.disable=1 -- pytest -p no:cacheprovider tests/kernel/lacking/test_no_ipv6.py
 
 lab: setup ## the lab that the scenarios and the demo run on
 	@pytest tests/lab

@@ -26,6 +26,8 @@ from sennit.netmap.signing import generate_signing_key, sign, verify_key_of
 PACKAGE_ROOT = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 NETWORK = Network("demo", "demo.internal", ("100.64.0.0/10", "fd5e::/48"))
 PORT = 51820
+# Seconds until what is waited for is given up: an emulated machine on a busy one is slow.
+PATIENCE = 120.0
 _numbers = itertools.count()
 
 
@@ -67,7 +69,7 @@ class Lines:
         with self._grown:
             return "\n".join(self._lines)
 
-    def wait_for(self, text: str, times: int = 1, timeout: float = 30.0) -> None:
+    def wait_for(self, text: str, times: int = 1, timeout: float = PATIENCE) -> None:
         """Until this many lines have the text in them."""
 
         def there() -> bool:
@@ -88,7 +90,7 @@ class Notifications:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
 
-    def wait_for(self, wanted: str, process: subprocess.Popen[bytes], timeout: float = 30.0) -> str:
+    def wait_for(self, wanted: str, process: subprocess.Popen[bytes], timeout: float = PATIENCE) -> str:
         """The first notification that begins so. Fails when the process ends or the time is over."""
         deadline = time.monotonic() + timeout
         ended = os.pidfd_open(process.pid)
@@ -125,6 +127,8 @@ class Host:
         self.agent: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
         self.python = sys.executable
+        self.wrapper: list[str] = []
+        """What the agent is started with, before its own command."""
         self.directory.mkdir()
         self.notifications = Notifications(self.directory / "notify")
         (self.directory / "state").mkdir(mode=0o700)
@@ -152,7 +156,8 @@ class Host:
         run("ip", "-n", switch, "link", "set", self.name, "master", "br0", "up")
         run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
         run("ip", "-n", self.namespace, "addr", "add", f"{self.underlay[0]}/24", "dev", "eth0")
-        run("ip", "-n", self.namespace, "addr", "add", f"{self.underlay[1]}/64", "dev", "eth0", "nodad")
+        if Path("/proc/net/if_inet6").exists():
+            run("ip", "-n", self.namespace, "addr", "add", f"{self.underlay[1]}/64", "dev", "eth0", "nodad")
 
     def node(self, **changes: Any) -> Node:
         values = {"endpoint": f"{self.underlay[0]}:{PORT}", **changes}
@@ -169,7 +174,7 @@ class Host:
             **unit_environment(),
             **self.environment,
         }
-        command = ["ip", "netns", "exec", self.namespace, self.python, "-m", "sennit.agent"]
+        command = ["ip", "netns", "exec", self.namespace, *self.wrapper, self.python, "-m", "sennit.agent"]
         agent = subprocess.Popen(
             [*command, "--config", str(self.directory / "agent.json")], env=environment, stderr=subprocess.PIPE
         )

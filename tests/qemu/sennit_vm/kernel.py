@@ -75,6 +75,8 @@ def _fetch(suite: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="sennit-vm-") as scratch:
         package = _download(suite, Path(scratch))
         run("dpkg-deb", "--extract", str(package), str(unfinished))
+    if not (unfinished / "lib").exists():  # Debian 13 and later have all of it in /usr
+        (unfinished / "lib").symlink_to("usr/lib")
     run("depmod", "-b", str(unfinished), Kernel(unfinished).release)
     unfinished.rename(path)
 

@@ -43,6 +43,21 @@ def test_the_stub_answers_on_the_interface_too():
     assert difference(WANTED, there).remove_addresses == ("100.100.100.100/32",)
 
 
+def test_on_a_kernel_without_ipv6_nothing_of_it_is_asked_for():
+    wanted = dataclasses.replace(
+        WANTED,
+        exit_node=True,
+        exit_routes=("0.0.0.0/0", "::/0"),
+        lan_access=True,
+        pools=("100.64.0.0/10", "fd00::/48"),
+        stub_addresses=("100.100.100.100/32", "fd00::64/128"),
+    ).without_ipv6()
+    todo = difference(wanted, Present())
+    assert wanted.exit_node and todo.add_rules == (4,)
+    assert todo.add_addresses == ("100.64.0.1/32", "100.100.100.100/32")
+    assert not any(":" in prefix for prefix in (*todo.add_routes, *todo.add_throws))
+
+
 def test_nothing_wanted_removes_all_that_is_ours():
     present = Present(frozenset({"100.64.0.1/32"}), frozenset({"100.64.0.2/32"}), frozenset({4}))
     todo = difference(Wanted(), present)

@@ -144,6 +144,29 @@ def test_opened_datagrams(seed: int, count: int) -> None:
     assert outcomes[0] == outcomes[1]
 
 
+@given(
+    st.binary(max_size=3000).map(lambda tail: b"\4\0\0\0\7\0\0\0" + tail) | st.binary(max_size=3000),
+    st.integers(-1, 3010) | st.sampled_from([16, 32, 65535, 2**31 - 1]),
+)
+@settings(deadline=None)
+def test_any_buffer_of_joined_datagrams(buffer: bytes, size: int) -> None:
+    """Whatever the size that the kernel names, every byte is in one datagram, and every datagram is accounted for."""
+    outcomes = []
+    for core in (PYTHON, native()):
+        inbound = Inbound(core)
+        inbound.set_peer(PEER, ("10.0.0.0/24",))
+        inbound.install_keypair(PEER, KEYPAIR)
+        arrivals = core.arrivals()
+        arrivals.space()[: len(buffer)] = buffer
+        datagrams = arrivals.received(len(buffer), size)
+        assert b"".join(map(bytes, datagrams)) == buffer
+        assert all(len(datagram) == size for datagram in datagrams[:-1])
+        inbound.take(datagrams, ("192.0.2.1", 1), 101.0, arrivals)
+        assert arrivals.packets() == []
+        outcomes.append(sorted(map(repr, inbound.take_events())))
+    assert outcomes[0] == outcomes[1]
+
+
 @given(st.lists(st.sampled_from([0, 4, 30, 100, 100, 100, 1400, 1400, 1400]), min_size=1, max_size=120))
 def test_pieces(lengths: list[int]) -> None:
     packets = [bytes(length) for length in lengths]

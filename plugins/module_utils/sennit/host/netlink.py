@@ -93,6 +93,11 @@ def reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
     to the exit node are there all the same, so that nothing passes them by). Raises OSError when there is no interface,
     or netlink does not work at all.
     """
+    without_ipv6 = (
+        () if _has_ipv6() else ("this kernel has no IPv6: of the mesh, this host has its IPv4 addresses alone",)
+    )
+    if without_ipv6:
+        wanted = wanted.without_ipv6()
     with _opened(place) as host:
         surroundings = host.surroundings(wanted.exit_endpoint)
         present = host.present(surroundings)
@@ -108,9 +113,18 @@ def reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
             "on_link": list(todo.on_link),
             "elsewhere": list(todo.elsewhere),
             "failed": host.failed,
-            "notices": list(notices(place, wanted, surroundings)) if wanted.addresses else [],
+            "notices": [*without_ipv6, *notices(place, wanted, surroundings)] if wanted.addresses else [],
             "exit_node_refusal": _exit_node_refusal(surroundings if wanted.exit_node else Surroundings()),
         }
+
+
+def _has_ipv6() -> bool:
+    """Whether the kernel has it at all, be it in use or not."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC).close()
+    except OSError as error:
+        return error.errno != errno.EAFNOSUPPORT
+    return True
 
 
 def _exit_node_refusal(surroundings: Surroundings) -> dict[str, str]:
@@ -121,7 +135,8 @@ def _exit_node_refusal(surroundings: Surroundings) -> dict[str, str]:
 def _make(host: _Host, wanted: Wanted, todo: Difference) -> None:
     """Change the host, in an order in which no packet goes astray that did not before."""
     if wanted.addresses:
-        host.change("", "link-local addresses", RTM_NEWLINK, host.link_without_own_addresses())
+        if _has_ipv6():
+            host.change("", "link-local addresses", RTM_NEWLINK, host.link_without_own_addresses())
         host.change("", "link", RTM_NEWLINK, host.link_up())
     for address in todo.add_addresses:
         message = host.stub_address(address) if address in wanted.stub_addresses else host.address(address)
@@ -293,7 +308,8 @@ class _Host:
         return frozenset(found)
 
     def _dump(self, request: int, kind: Any) -> Iterator[Any]:
-        for family in _LENGTHS:
+        # Asked for a family that it does not have, the kernel tells of all the others.
+        for family in _LENGTHS if _has_ipv6() else (socket.AF_INET,):
             yield from self._netlink.dump(request, _message(kind, {"family": family}))
 
     def change(self, verb: str, what: str, request: int, message: Any) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 from collections.abc import Iterable
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 # Marks our routes and rules in the kernel (`ip route` shows "proto 83"); not in rt_protos of iproute2.
 PROTOCOL = 83
@@ -60,6 +60,15 @@ class Wanted:
     lan_access: bool = False
     pools: tuple[str, ...] = ()
     stub_addresses: tuple[str, ...] = ()
+
+    def without_ipv6(self) -> Wanted:
+        """What of it a kernel can have that has no IPv6."""
+        values: dict[str, Any] = {
+            name: tuple(prefix for prefix in value if family_of(prefix) == IPV4)
+            for name, value in vars(self).items()
+            if isinstance(value, tuple)
+        }
+        return dataclasses.replace(self, **values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +125,7 @@ def difference(wanted: Wanted, present: Present) -> Difference:
         throws |= {*_LINK_SCOPES, *present.internal, *(present.lan if wanted.lan_access else ())}
     throws -= routes | _inside(throws, _LINK_SCOPES)
     rules = {family_of(prefix) for prefix in routes}
+    throws = {prefix for prefix in throws if family_of(prefix) in rules}
     addresses = {*wanted.addresses, *wanted.stub_addresses}
     return Difference(
         add_addresses=_ordered(addresses - present.addresses),
