@@ -11,7 +11,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "module_utils")]
 
-from benchmarks import datagrams, fleet, handshakes, latency, memory, plot, records, recovery, rest, streams  # noqa: E402
+from benchmarks import (  # noqa: E402
+    datagrams,
+    fleet,
+    handshakes,
+    latency,
+    memory,
+    names,
+    plot,
+    records,
+    recovery,
+    rest,
+    streams,
+)
 from benchmarks.subjects import running  # noqa: E402
 
 # On subjects that are all up; and those that bring up their own.
@@ -26,6 +38,7 @@ ALONE = {
     "memory": memory.measure,
     "handshakes": handshakes.measure,
     "recovery": recovery.measure,
+    "names": names.measure,
     "site": fleet.site_again,
 }
 
