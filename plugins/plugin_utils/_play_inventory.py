@@ -27,6 +27,7 @@ VARIABLES = (
     "sennit_advertise_routes",
     "sennit_allowed_ips",
     "sennit_approved_routes",
+    "sennit_beacon_port",
     "sennit_dns",
     "sennit_domain",
     "sennit_endpoint",

@@ -27,6 +27,7 @@ DATAPATHS = ("auto", "kernel", "userspace")
 _NETWORK = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 # What the kernel takes for a link name (dev_valid_name): no slash, no colon, no white space, fewer than 16 bytes.
 _INTERFACE = re.compile(r"(?!\.{1,2}\Z)[^/:\s\0]{1,15}\Z", re.ASCII)
+_URL = re.compile(r"https?://[^/\s@]+(/[!-~]*)?\Z", re.ASCII)
 _RESERVED_TABLES = {253: "default", 254: "main", 255: "local"}
 
 
@@ -78,6 +79,12 @@ def _is_table(value: Any) -> str:
     return problem
 
 
+def _is_url(value: Any) -> str:
+    if isinstance(value, str) and (not value or _URL.match(value)):
+        return ""
+    return "an http:// or https:// URL"
+
+
 def _is_datapath(value: Any) -> str:
     return "" if value in DATAPATHS else f"one of {', '.join(DATAPATHS)}"
 
@@ -95,6 +102,7 @@ _CHECKS: Mapping[str, Callable[[Any], str]] = {
     # Before the rule of the main table (32766), after that of the local table (0).
     "rule_priority": _is_integer(1, 32765),
     "datapath": _is_datapath,
+    "netmap_url": _is_url,
     "state_dir": _is_path,
     "runtime_dir": _is_path,
     "resolv_conf": _is_path,
@@ -107,7 +115,8 @@ class Config:
 
     ``network`` and ``signing_key`` (base64 of the Ed25519 public key) have no default; ``listen_port`` 0 lets the
     kernel choose; ``mtu`` is in bytes, of the tunnel's interface; ``datapath`` "auto" is
-    the kernel's WireGuard where there is one; ``resolv_conf`` is where the host's programs look for nameservers.
+    the kernel's WireGuard where there is one; ``netmap_url``, if not empty, is where the newest netmap is;
+    ``resolv_conf`` is where the host's programs look for nameservers.
     """
 
     network: str
@@ -119,6 +128,7 @@ class Config:
     table: int = 21472
     rule_priority: int = 5200
     datapath: str = "auto"
+    netmap_url: str = ""
     state_dir: str = "/var/lib/sennit"
     runtime_dir: str = "/run/sennit"
     resolv_conf: str = "/etc/resolv.conf"

@@ -21,6 +21,7 @@ from .child import ChildError
 from .config import Config
 from .datapath.base import Datapath
 from .endpoints import Endpoints
+from .following import Following
 from .host.monitor import Monitor
 from .host.routes import Wanted
 from .host.tunnel import Tunnel
@@ -80,6 +81,7 @@ class Daemon:
         # One change at a time. (Before Python 3.10, what waits is bound to a loop when it is made.)
         self._changing = asyncio.Lock()
         self._names = Names(self._config)
+        self._following = Following(self._config, self._in_force, self._changing, self)
         self._load_endpoints()
         self._endpoints = Endpoints(self._endpoint_found, remembered=self._remembered)
         api = ApiServer(self._config.socket_path, self._answer, self._refuse_oversized)
@@ -92,6 +94,7 @@ class Daemon:
                 self._load()
                 await self._apply()
                 self._sessions.resume()
+            self._following.start()
             self._notifier.ready()
             parts += _start(self._watch_host(monitor), self._keep_house(), self._watch_exit_node(), _until(stop))
             parts += _start(self._names.watch(), self._sessions.watch())
@@ -101,6 +104,7 @@ class Daemon:
         finally:
             self._notifier.stopping()
             await api.close()
+            await self._following.close()
             await self._endpoints.close()
             await _stop([*parts, *([self._trial_ends] if self._trial_ends else [])])
             monitor.close()
@@ -150,6 +154,7 @@ class Daemon:
         view = self._in_force.state.view
         self._endpoints.use(peer.endpoint for peer in (view.peers if view else ()) if peer.endpoint)
         await self._settle()
+        await self._following.use()
         preferences = self._in_force.state.preferences
         await self._names.apply(view.dns if view and preferences.accept_dns else None)
         self._remember_exit_node()
@@ -234,7 +239,7 @@ class Daemon:
         seconds = _trial_seconds(params)
         async with self._changing:
             try:
-                proposal = self._in_force.propose_netmap(_decode(encoded))
+                proposal = self._in_force.propose_netmap(_decode(encoded), "the control node")
             except NetmapError as error:
                 self._refuse(error.reason, str(error))
                 self._show_status()
@@ -272,9 +277,17 @@ class Daemon:
         if code:
             raise ApiError(code, f"exit_node: {state.preferences.exit_node} cannot be used here: {message}")
 
-    async def _adopt(self, proposal: Proposal, seconds: Optional[float]) -> dict[str, Any]:
+    async def adopt_by_itself(self, proposal: Proposal, seconds: Optional[float]) -> None:
+        """For Following: without a control node that could mend what cannot be saved. Raises ApiError."""
+        await self._adopt(proposal, seconds, must_save=False)
+
+    async def confirm_by_itself(self, identity: str) -> None:
+        """For Following. Raises ApiError."""
+        await self._confirm({"id": identity}, must_save=False)
+
+    async def _adopt(self, proposal: Proposal, seconds: Optional[float], must_save: bool = True) -> dict[str, Any]:
         try:
-            changed = self._in_force.adopt(proposal, seconds, time.monotonic())
+            changed = self._in_force.adopt(proposal, seconds, time.monotonic(), must_save)
         except StateError as error:
             logger.error("cannot keep the %s: %s", proposal.what, error)
             raise ApiError("state", str(error)) from error
@@ -284,6 +297,7 @@ class Daemon:
             if proposal.what == PREFERENCES:
                 self._unreadable.clear()
             self._watch_trial()
+            self._following.pass_on()
             await self._apply()
         self._show_status()
         trial = self._in_force.trial
@@ -291,13 +305,14 @@ class Daemon:
             return {"changed": True, "trial": {"id": trial.id, "deadline": trial.seconds}}
         return {"changed": changed}
 
-    async def _confirm(self, params: dict[str, Any]) -> dict[str, Any]:
+    async def _confirm(self, params: dict[str, Any], must_save: bool = True) -> dict[str, Any]:
         async with self._changing:
             try:
-                self._in_force.confirm(params.get("id"))
+                self._in_force.confirm(params.get("id"), must_save)
             except StateError as error:
                 raise ApiError("state", str(error)) from error
             self._watch_trial()
+            await self._following.use()
             self._show_status()
         return {"confirmed": True}
 
@@ -334,6 +349,7 @@ class Daemon:
             refused=self._refused,
             names=self._names,
             unreadable=self._unreadable,
+            following=self._following,
         )
 
     # --- what goes on by itself
@@ -356,15 +372,17 @@ class Daemon:
                 async with self._changing:
                     await self._settle()
                     await self._names.look()
+                self._following.look_around()
         finally:
             loop.remove_reader(monitor.socket)
 
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-            if self._tunnel.failed:
-                async with self._changing:
+            async with self._changing:
+                if self._tunnel.failed:
                     await self._settle()
+                await self._following.keep_house()
             live = self._datapath.status().peers
             view = self._in_force.state.view
             for peer in view.peers if view else ():

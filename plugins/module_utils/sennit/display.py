@@ -50,7 +50,9 @@ def size(count: int) -> str:
 
 def _facts(status: dict[str, Any], now: float) -> list[list[str]]:
     netmap = status["netmap"]
-    version = f"version {netmap['version']}" if netmap["version"] is not None else "none yet; waiting for one"
+    version = "none yet; waiting for one"
+    if netmap["version"] is not None:
+        version = f"version {netmap['version']}, from {netmap['origin']}"
     facts = [
         ["network", status["network"]],
         ["node", status["node"] or "(not known before there is a netmap)"],
@@ -62,9 +64,37 @@ def _facts(status: dict[str, Any], now: float) -> list[list[str]]:
     refused = netmap["refused"]
     if refused:
         facts.append(["", f"REFUSED {age(now - refused['at'])} ({refused['reason']}): {refused['message']}"])
+    facts += _ways_of_maps(status, now)
     facts += _choices(status)
     facts += [["PROBLEM", problem] for problem in status["problems"]]
     return facts
+
+
+def _ways_of_maps(status: dict[str, Any], now: float) -> Iterator[list[str]]:
+    """The beacons, this node's own service as one, and the URL: what each has, and what was refused of it."""
+    for beacon in status["beacons"]:
+        if beacon["since"] is not None:
+            text = f"{beacon['name']}, connected {age(now - beacon['since'])}, has version {beacon['version'] or '-'}"
+        else:
+            text = f"{beacon['name']}, not connected" + (f": {beacon['problem']}" if beacon["problem"] else "")
+        yield ["beacon", text]
+        if beacon["refused"]:
+            yield ["", _refused_of(beacon["name"], beacon["refused"], now)]
+    own = status["beacon"]
+    if own:
+        clients = "1 node is" if len(own["clients"]) == 1 else f"{len(own['clients'])} nodes are"
+        yield ["beacon", f"this node, TCP port {own['port']}; {clients} connected"]
+        for name, refused in sorted(own["refused"].items()):
+            yield ["", _refused_of(name, refused, now)]
+    poll = status["netmap_url"]
+    if poll:
+        looked = "not yet looked at" if poll["looked_at"] is None else f"looked at {age(now - poll['looked_at'])}"
+        yield ["netmap URL", f"{poll['url']}, {looked}" + (f"; {poll['problem']}" if poll["problem"] else "")]
+
+
+def _refused_of(name: str, refused: dict[str, Any], now: float) -> str:
+    times = "" if refused["count"] == 1 else f", {refused['count']} times by now"
+    return f"REFUSED of {name} {age(now - refused['at'])} ({refused['reason']}): {refused['message']}{times}"
 
 
 def _datapath(status: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ import secrets
 from typing import Any, Optional
 
 from .api import ApiError
+from .beacon.messages import Kept
 from .config import Config
 from .log import logger
 from .netmap.admit import admit
@@ -24,7 +25,7 @@ from .netmap.model import Netmap
 from .netmap.signing import MAX_SIGNED_BYTES
 from .netmap.view import View, derive
 from .preferences import DEFAULTS, Preferences, check_exit_node
-from .state import NetmapStore, PreferencesStore
+from .state import NetmapStore, PreferencesStore, StateError
 
 NETMAP = "netmap"
 PREFERENCES = "preferences"
@@ -36,12 +37,15 @@ NO_SUCH_TRIAL = "no-such-trial"
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """``sha256`` is of the netmap's signed file, in hexadecimal; the three are None while there is no map."""
+    """``sha256`` is of the netmap's signed file, in hexadecimal; ``origin`` says in words where it came from. The four
+    are None while there is no map.
+    """
 
     preferences: Preferences = DEFAULTS
     netmap: Optional[Netmap] = None
     view: Optional[View] = None
     sha256: Optional[str] = None
+    origin: Optional[str] = None
 
     def of(self, what: str) -> str:
         """In words, for the log."""
@@ -84,6 +88,11 @@ class InForce:
         self.expired: Optional[Trial] = None
         """The last trial, if it was not confirmed."""
         self._confirmed: Optional[str] = None
+        self.kept: Optional[Kept] = None
+        """The map that is written down, as it is passed on to others."""
+        self.unsaved: Optional[str] = None
+        """Why the map that is kept is not on the disk."""
+        self._unsaved = b""
 
     # --- start
 
@@ -99,11 +108,13 @@ class InForce:
         if signed is None:
             logger.info("no netmap yet; waiting for one")
         else:
-            self.state = self.propose_netmap(signed).state
+            proposal = self.propose_netmap(signed, "this host's disk")
+            self.state = proposal.state
+            self._keep_to_pass_on(proposal)
 
     # --- changes
 
-    def propose_netmap(self, signed: bytes) -> Proposal:
+    def propose_netmap(self, signed: bytes, origin: str) -> Proposal:
         """Raises NetmapError for a map that this host must not follow."""
         sha256 = hashlib.sha256(signed).hexdigest()
         if sha256 == self.state.sha256:
@@ -111,7 +122,8 @@ class InForce:
         netmap = admit(signed, self._config.signing_key, self._config.network, self.state.netmap)
         view = derive(netmap, self._public_key)
         logger.info("netmap version %d: this is node %s, with %d peers", netmap.version, view.name, len(view.peers))
-        return Proposal(NETMAP, signed, dataclasses.replace(self.state, netmap=netmap, view=view, sha256=sha256))
+        state = dataclasses.replace(self.state, netmap=netmap, view=view, sha256=sha256, origin=origin)
+        return Proposal(NETMAP, signed, state)
 
     def propose_preferences(self, values: Any) -> Proposal:
         """``values``: those to change. Raises PreferencesError."""
@@ -123,15 +135,15 @@ class InForce:
         state = dataclasses.replace(self.state, preferences=preferences) if changed else self.state
         return Proposal(PREFERENCES, preferences.to_json(), state)
 
-    def adopt(self, proposal: Proposal, seconds: Optional[float], now: float) -> bool:
+    def adopt(self, proposal: Proposal, seconds: Optional[float], now: float, must_save: bool = True) -> bool:
         """Put a proposal into force, for so many seconds if not for good; False when it was already.
 
-        Raises ApiError trial-running, StateError; then everything is as before.
+        Raises ApiError trial-running, and StateError if it must be saved; then everything is as before.
         """
         trial = self.trial
         if trial and (trial.proposal.what, trial.proposal.content) == (proposal.what, proposal.content):
             if seconds is None:
-                self._keep(trial)
+                self._keep(trial, must_save)
             else:
                 trial.seconds, trial.ends_at = seconds, now + seconds
             return True
@@ -145,17 +157,20 @@ class InForce:
             raise ApiError(TRIAL_RUNNING, message)
         if seconds is None:
             # First the disk, so that no restart falls back behind what peers have already seen of us.
-            self._write(proposal)
+            self._write(proposal, must_save)
         else:
             self.trial = Trial(proposal, self.state, seconds, now + seconds)
             logger.info("%s: on trial for %g s", proposal.state.of(proposal.what), seconds)
         self.state, self.expired = proposal.state, None
         return True
 
-    def confirm(self, identity: Any) -> None:
-        """Keep what is on trial; again is no error. Raises ApiError no-such-trial, StateError."""
+    def confirm(self, identity: Any, must_save: bool = True) -> None:
+        """Keep what is on trial; again is no error.
+
+        Raises ApiError no-such-trial, and StateError if it must be saved.
+        """
         if self.trial and self.trial.id == identity:
-            self._keep(self.trial)
+            self._keep(self.trial, must_save)
         elif identity is None or identity != self._confirmed:
             expired = self.expired is not None and self.expired.id == identity
             why = "was not confirmed in time" if expired else "is not known here; a restart of the agent ends a trial"
@@ -173,11 +188,36 @@ class InForce:
             trial.proposal.state.of(what), trial.seconds, trial.before.of(what),
         )  # fmt: skip
 
-    def _keep(self, trial: Trial) -> None:
-        self._write(trial.proposal)
+    def save_again(self) -> None:
+        """Try to write down what could not be written."""
+        if self.unsaved is not None:
+            self._save_netmap(self._unsaved, must_save=False)
+
+    def _keep(self, trial: Trial, must_save: bool) -> None:
+        self._write(trial.proposal, must_save)
         self.trial, self._confirmed = None, trial.id
         logger.info("%s: confirmed", trial.proposal.state.of(trial.proposal.what))
 
-    def _write(self, proposal: Proposal) -> None:
-        store = self._netmaps if proposal.what == NETMAP else self._preferences
-        store.save(proposal.content)
+    def _write(self, proposal: Proposal, must_save: bool) -> None:
+        if proposal.what == NETMAP:
+            self._save_netmap(proposal.content, must_save)
+            self._keep_to_pass_on(proposal)
+        else:
+            self._preferences.save(proposal.content)
+
+    def _save_netmap(self, signed: bytes, must_save: bool) -> None:
+        """One that need not be saved is kept in memory until it can be. After a restart it has to be got anew."""
+        try:
+            self._netmaps.save(signed)
+        except StateError as error:
+            if must_save:
+                raise
+            if self.unsaved is None:
+                logger.error("the netmap is kept in memory only: %s", error)
+            self.unsaved, self._unsaved = str(error), signed
+        else:
+            self.unsaved, self._unsaved = None, b""
+
+    def _keep_to_pass_on(self, proposal: Proposal) -> None:
+        netmap = proposal.state.netmap
+        self.kept = Kept.of(proposal.content, netmap.version) if netmap else None

@@ -13,6 +13,7 @@ from typing import Any, Optional
 from . import __version__
 from .config import Config
 from .datapath.base import DatapathStatus
+from .following import Following
 from .host.tunnel import Tunnel
 from .in_force import TRIAL_EXPIRED, InForce
 from .names import Names
@@ -35,6 +36,7 @@ def status(
     refused: Optional[Mapping[str, Any]],
     names: Names,
     unreadable: Sequence[str],
+    following: Following,
 ) -> dict[str, Any]:
     """All of it; ``routing`` is None while there is no netmap."""
     state = in_force.state
@@ -55,6 +57,7 @@ def status(
         "netmap": {
             "version": state.netmap.version if state.netmap else None,
             "sha256": state.sha256,
+            "origin": state.origin,
             "refused": refused,
         },
         "preferences": state.preferences.to_mapping(),
@@ -70,7 +73,13 @@ def status(
             for peer in peers
             for prefix in peer.routes
         ],
-        "problems": [*unreadable, *_problems(in_force, routing, tunnel), *names.problems],
+        **following.status(),
+        "problems": [
+            *unreadable,
+            *_problems(in_force, routing, tunnel),
+            *names.problems,
+            *following.problems(),
+        ],
         "drops": dict(live.drops),
     }
 

@@ -17,7 +17,10 @@ STATUS = {
     "addresses": ["100.64.0.1", "fd5e::1"],
     "listen_port": 51820,
     "uptime": 5.0,
-    "netmap": {"version": 7, "sha256": "00", "refused": None},
+    "netmap": {"version": 7, "sha256": "00", "origin": "beacon harbor", "refused": None},
+    "beacons": [],
+    "beacon": None,
+    "netmap_url": None,
     "preferences": {"accept_routes": True, "exit_node": None},
     "exit_node": None,
     "trial": None,
@@ -75,7 +78,7 @@ def test_overview(status):
         "addresses   100.64.0.1  fd5e::1",
         "public key  KEY=",
         "interface   sennit0, userspace (native), UDP port 51820",
-        "netmap      version 7",
+        "netmap      version 7, from beacon harbor",
         "",
         "peer   address     endpoint         handshake  received  sent     routes",
         "beta   100.64.0.2  192.0.2.2:51820  12 s ago   1000 B    3.0 MiB  192.168.10.0/24",
@@ -150,3 +153,28 @@ def test_what_the_host_decided_is_shown(status):
         assert words in text
     status["trial"] = {"id": "42", "what": "netmap", "state": "expired", "message": "version 2: not confirmed"}
     assert "version 2: not confirmed" in overview(status, 1000.0)
+
+
+def test_beacons_and_what_was_refused_of_them(status):
+    refused = {"count": 3, "reason": "bad-signature", "message": "not signed by the key", "at": 940.0}
+    status["beacons"] = [
+        {"name": "harbor", "since": 880.0, "version": 7, "refused": None, "problem": None},
+        {"name": "mole", "since": None, "version": None, "refused": refused, "problem": "no answer within 10 s"},
+    ]
+    status["beacon"] = {
+        "port": 21472,
+        "clients": ["beta"],
+        "refused": {"beta": {**refused, "count": 1}},
+        "problem": None,
+    }
+    status["netmap_url"] = {"url": "https://bucket.example/netmap", "looked_at": 940.0, "problem": "HTTP status 403"}
+    text = overview(status, now=1000.0)
+    for line in (
+        "beacon      harbor, connected 2 min ago, has version 7",
+        "beacon      mole, not connected: no answer within 10 s",
+        "            REFUSED of mole 1 min ago (bad-signature): not signed by the key, 3 times by now",
+        "beacon      this node, TCP port 21472; 1 node is connected",
+        "            REFUSED of beta 1 min ago (bad-signature): not signed by the key",
+        "netmap URL  https://bucket.example/netmap, looked at 1 min ago; HTTP status 403",
+    ):
+        assert line in text.splitlines()

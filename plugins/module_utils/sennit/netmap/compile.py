@@ -148,6 +148,7 @@ def _node(member: Member, public_key: bytes, addresses: tuple[str, ...], approva
         persistent_keepalive=member.persistent_keepalive,
         unapproved_routes=unapproved,
         exit_node=exit_node,
+        beacon=member.beacon,
     )
 
 

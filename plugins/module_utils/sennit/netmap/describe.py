@@ -65,6 +65,7 @@ def _section(node: Node) -> list[str]:
         "routes": node.routes and _listed(node.routes),
         "unapproved_routes": node.unapproved_routes and _listed(node.unapproved_routes),
         "exit_node": node.exit_node,
+        "beacon": node.beacon,
         "persistent_keepalive": node.persistent_keepalive,
     }
     return [f"    {name}: {value}" for name, value in facts.items() if value]

@@ -19,6 +19,7 @@ GROUP = "sennit"
 GROUP_NODES = "sennit_nodes"
 GROUP_SUBNET_ROUTERS = "sennit_subnet_routers"
 GROUP_EXIT_NODES = "sennit_exit_nodes"
+GROUP_BEACONS = "sennit_beacons"
 GROUP_STATIC_PEERS = "sennit_static_peers"
 GROUP_LAN_DEVICES = "sennit_lan_devices"
 
@@ -27,7 +28,7 @@ EXIT_NODE = "sennit_exit_node"
 NO_EXIT_NODE = "none"
 
 # The groups whose hosts run the agent.
-NODE_GROUPS = (GROUP_NODES, GROUP_SUBNET_ROUTERS, GROUP_EXIT_NODES)
+NODE_GROUPS = (GROUP_NODES, GROUP_SUBNET_ROUTERS, GROUP_EXIT_NODES, GROUP_BEACONS)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .endpoint import join_endpoint, literal_address, split_endpoint
 from .inventory import (
     EXIT_NODE,
     GROUP,
+    GROUP_BEACONS,
     GROUP_EXIT_NODES,
     GROUP_LAN_DEVICES,
     GROUP_STATIC_PEERS,
@@ -33,6 +34,7 @@ from .model import KIND_NODE, KIND_STATIC, check_name, decode_key
 from .prefixes import IPAddress, IPNetwork, host_network, parse_address, parse_prefix, unroutable
 
 DEFAULT_LISTEN_PORT = 51820
+DEFAULT_BEACON_PORT = 21472
 
 Parsed = TypeVar("Parsed")
 Pools = Mapping[int, IPNetwork]  # by IP version, 4 and 6
@@ -62,6 +64,7 @@ class Member:
     addresses: tuple[tuple[IPAddress, Claim], ...] = ()
     routes: tuple[tuple[IPNetwork, Claim], ...] = ()
     offers_exit_node: bool = False
+    beacon: Optional[int] = None
 
     @property
     def name(self) -> str:
@@ -94,6 +97,8 @@ def read_member(host: Host, pools: Pools, findings: Findings) -> Optional[Member
             member.offers_exit_node = read_boolean(host, "sennit_offer_exit_node", GROUP_EXIT_NODES in host.groups)
         if member.offers_exit_node and GROUP_EXIT_NODES not in host.groups:
             findings.warnings.append(f"{host.name} offers to be an exit node but is not in group {GROUP_EXIT_NODES}")
+        with findings.collecting():
+            member.beacon = _beacon(host, member.endpoint)
     else:
         with findings.collecting():
             member.public_key = _static_key(host)
@@ -161,6 +166,17 @@ def _endpoint(host: Host, kind: str, pools: Pools) -> Optional[str]:
         return join_endpoint(*split_endpoint(str(address), port))
     except ValueError:  # loopback, link-local: a way for Ansible alone
         return None
+
+
+def _beacon(host: Host, endpoint: Optional[str]) -> Optional[int]:
+    """The TCP port of a beacon's service; None for a host that is no beacon."""
+    if GROUP_BEACONS not in host.groups:
+        return None
+    # What is wrong with one that is stated has been noted already.
+    if endpoint is None and not is_set(host.variables.get("sennit_endpoint")):
+        reason = f"is not set, and ansible_host is no address that others reach; a host in {GROUP_BEACONS} needs one"
+        raise Refusal(host.name, "sennit_endpoint", "", reason)
+    return read_integer(host, "sennit_beacon_port", DEFAULT_BEACON_PORT, 1, 65535)
 
 
 def _static_key(host: Host) -> bytes:

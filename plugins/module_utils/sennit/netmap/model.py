@@ -11,12 +11,12 @@ Format 1, as JSON (the signature is around it, see signing.py)::
      "allocations": {"alpha": ["100.64.0.1", "fd..::1"]},
      "nodes": [{"name": "alpha", "kind": "node", "public_key": "<base64>", "addresses": ["100.64.0.1", "fd..::1"],
                 "endpoint": "192.0.2.1:51820", "routes": ["192.168.10.0/24"], "persistent_keepalive": 0,
-                "unapproved_routes": ["10.0.0.0/8"], "exit_node": "approved"}],
+                "unapproved_routes": ["10.0.0.0/8"], "exit_node": "approved", "beacon": 21472}],
      "dns": {"nameservers": ["192.0.2.53"], "override": true, "split": {"company.test": ["192.168.10.53"]},
              "search": ["company.test"], "records": [{"name": "git.demo.internal", "type": "CNAME", "value": "..."}]}}
 
-`unapproved_routes` is left out when empty, `exit_node` when the node does not offer to be one, `dns` when it says
-nothing.
+`unapproved_routes` is left out when empty, `exit_node` when the node does not offer to be one, `beacon` when it is
+none, `dns` when it says nothing.
 A reader ignores keys that it does not know, so that a newer control node can say more; what an older agent must not
 ignore gets a new format number, which it refuses.
 """
@@ -83,7 +83,7 @@ class Node:
     public_key: 32 bytes. addresses: host addresses within the pools. endpoint: ``host:port`` or None.
     routes: prefixes behind this node. persistent_keepalive: seconds at which it keeps its paths to others open; 0 is
     never. unapproved_routes: prefixes that it advertises in vain. exit_node: EXIT_NODE_APPROVED, EXIT_NODE_OFFERED or
-    None.
+    None. beacon: the TCP port, at its mesh addresses, of a node that is one; else None.
     """
 
     name: str
@@ -95,6 +95,7 @@ class Node:
     persistent_keepalive: int = 0
     unapproved_routes: tuple[str, ...] = ()
     exit_node: Optional[str] = None
+    beacon: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,8 @@ def _node_document(node: Node) -> dict[str, Any]:
         document["unapproved_routes"] = list(node.unapproved_routes)
     if node.exit_node is not None:
         document["exit_node"] = node.exit_node
+    if node.beacon is not None:
+        document["beacon"] = node.beacon
     return document
 
 
@@ -316,7 +319,11 @@ def _node(value: Any, pools: Sequence[Any]) -> Node:
         _refuse(f"{name}: exit_node", f"is neither {EXIT_NODE_APPROVED} nor {EXIT_NODE_OFFERED}")
     if exit_node is not None and kind != KIND_NODE:
         _refuse(f"{name}: exit_node", f"is for a {KIND_NODE}, not for one that is {kind}")
-    endpoint = document.get("endpoint")
+    endpoint, beacon = document.get("endpoint"), document.get("beacon")
+    if beacon is not None:
+        _number(beacon, f"{name}: beacon", 1, 65535)
+        if kind != KIND_NODE or endpoint is None:
+            _refuse(f"{name}: beacon", f"is for a {KIND_NODE} with an endpoint")
     try:
         public_key = decode_key(_text(document.get("public_key"), f"{name}: public_key"))
         if endpoint is not None:
@@ -339,6 +346,7 @@ def _node(value: Any, pools: Sequence[Any]) -> Node:
             _prefix(route, name) for route in _list(document.get("unapproved_routes", []), f"{name}: unapproved_routes")
         ),
         exit_node=exit_node,
+        beacon=beacon,
     )
 
 

@@ -19,6 +19,7 @@ class PeerView:
     """A peer, as WireGuard wants it. allowed_ips: its addresses as /32 and /128, then its routes.
 
     exit_node: whether this node may send everything else through it, which is a preference's choice and in no map.
+    beacon: the TCP port of its service if it is a beacon.
     """
 
     name: str
@@ -31,6 +32,7 @@ class PeerView:
     persistent_keepalive: int
     unapproved_routes: tuple[str, ...] = ()
     exit_node: bool = False
+    beacon: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class View:
     """One node's part of the network: what it is called, its own addresses and routes, its peers by name, all names.
 
     exit_node: what the network makes of this node's own offer, EXIT_NODE_APPROVED or EXIT_NODE_OFFERED; None if there
-    is no offer.
+    is no offer. beacon: the TCP port of this node's own service if it is a beacon.
     """
 
     name: str
@@ -49,6 +51,12 @@ class View:
     dns: DnsView
     unapproved_routes: tuple[str, ...] = ()
     exit_node: Optional[str] = None
+    beacon: Optional[int] = None
+
+    @property
+    def beacons(self) -> tuple[PeerView, ...]:
+        """The beacons among the peers."""
+        return tuple(peer for peer in self.peers if peer.beacon is not None)
 
 
 def derive(netmap: Netmap, public_key: bytes) -> View:
@@ -72,6 +80,7 @@ def derive(netmap: Netmap, public_key: bytes) -> View:
             persistent_keepalive=own.persistent_keepalive if node.endpoint else 0,
             unapproved_routes=node.unapproved_routes,
             exit_node=node.exit_node == EXIT_NODE_APPROVED,
+            beacon=node.beacon,
         )
         for node in netmap.nodes
         if node is not own
@@ -85,6 +94,7 @@ def derive(netmap: Netmap, public_key: bytes) -> View:
         dns=derive_names(netmap),
         unapproved_routes=own.unapproved_routes,
         exit_node=own.exit_node,
+        beacon=own.beacon,
     )
 
 

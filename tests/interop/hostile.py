@@ -1,0 +1,120 @@
+"""A beacon, or a client of one, that keeps to the protocol as far as it likes; from within a host's namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+from tests.interop.agents import Host
+from tests.interop.conftest import enter
+
+from sennit.beacon.messages import PREFACE, Have, Kept, Packed, encode
+
+BEACON_PORT = 21472
+
+
+def in_namespace(host: Host, make: Callable[[], socket.socket]) -> socket.socket:
+    """A socket made in the host's namespace, where it stays."""
+    made: list[socket.socket] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        # A namespace is a thread's own, and this thread ends.
+        try:
+            enter(f"/run/netns/{host.namespace}")
+            made.append(make())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return made[0]
+
+
+def connect(host: Host, address: str) -> socket.socket:
+    """A stream from this host to the beacon at this address."""
+    return in_namespace(host, lambda: socket.create_connection((address, BEACON_PORT), timeout=20))
+
+
+class HostileBeacon:
+    """Takes the place of the beacon's service on this host, and treats each client as ``behave`` does.
+
+    It must be there before the host's agent.
+    """
+
+    def __init__(self, host: Host, behave: Callable[[socket.socket], None]) -> None:
+        self._behave = behave
+        self._connections: list[socket.socket] = []
+        self._listener = in_namespace(host, lambda: socket.create_server(("", BEACON_PORT), backlog=64))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        for connection in (self._listener, *self._connections):
+            connection.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _address = self._listener.accept()
+                connection.settimeout(60)
+                self._connections.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self._behave(connection)
+
+
+def serving(signed: bytes, claimed_version: int) -> Callable[[socket.socket], None]:
+    """A behaviour: offer this file as a map of this version, and send it whatever it is."""
+    kept = Kept.of(signed, claimed_version)
+
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(PREFACE + encode(Have(claimed_version, kept.sha256)))
+        received = b""
+        while kept.sha256 not in received:
+            data = connection.recv(4096)
+            if not data:
+                return
+            received += data
+        connection.sendall(encode(Packed(kept.packed)))
+        while connection.recv(4096):
+            pass
+
+    return behave
+
+
+def huge_frame(connection: socket.socket) -> None:
+    """A behaviour: a message of 4 GB."""
+    connection.sendall(PREFACE + struct.pack("!BI", 3, 2**32 - 1) + bytes(1024 * 1024))
+    while connection.recv(4096):
+        pass
+
+
+def flood(connection: socket.socket) -> None:
+    """A behaviour: offers without end."""
+    offers = b"".join(encode(Have(2**40 + number, bytes([number % 256]) * 32)) for number in range(1000))
+    connection.sendall(PREFACE)
+    while True:
+        connection.sendall(offers)
+
+
+def never_delivers(connection: socket.socket) -> None:
+    """A behaviour: offer the newest map of all, and not send it."""
+    connection.sendall(PREFACE + encode(Have(2**50, bytes(32))))
+    while connection.recv(4096):
+        pass
+
+
+def says_nothing(connection: socket.socket) -> None:
+    """A behaviour: accept, and that is all."""
+    while connection.recv(4096):
+        pass
