@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from tests.interop.agents import Host
-from tests.interop.conftest import enter
+from tests.interop.namespaces import enter
 
 from sennit.beacon.messages import PREFACE, Have, Kept, Packed, encode
 
