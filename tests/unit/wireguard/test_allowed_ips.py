@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+import bisect
+import random
+import tracemalloc
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import pytest
 from hypothesis import given
@@ -88,11 +91,111 @@ def test_against_a_plain_list(operations: list, probes: list) -> None:
         assert table.lookup(address.packed) == (None if best is None else oracle[best])
 
 
-def test_a_hundred_thousand_prefixes() -> None:
+Prefixes = dict[tuple[int, int], bytes]
+"""Owner by network number and length, in one family."""
+
+
+def random_prefixes(chance: random.Random, bits: int, count: int) -> Prefixes:
+    """Many of them within others, as in the internet's routing table: half are more specific parts of earlier ones."""
+    found: Prefixes = {(0, 0): PEERS[0]}
+    earlier = [(0, 0)]
+    while len(found) < count:
+        network, length = chance.choice(earlier) if chance.random() < 0.5 else (0, 0)
+        longer = chance.randint(length, bits)
+        part = chance.getrandbits(bits) & ((1 << bits - length) - 1)
+        prefix = (network | part) >> bits - longer << bits - longer, longer
+        found[prefix] = chance.choice(PEERS)
+        earlier.append(prefix)
+    return found
+
+
+class Oracle:
+    """The answers as segments of the number line: a prefix ends those around it where it begins."""
+
+    def __init__(self, prefixes: Prefixes, bits: int) -> None:
+        self._starts: list[int] = []
+        self._owners: list[bytes | None] = []
+        open_ones: list[tuple[int, bytes]] = []  # the last number and the owner, the innermost at the end
+        for (start, length), owner in sorted(prefixes.items()):
+            self._close(open_ones, start)
+            open_ones.append((start + (1 << bits - length) - 1, owner))
+            self._begin(start, owner)
+        self._close(open_ones, 1 << bits)
+
+    def _close(self, open_ones: list[tuple[int, bytes]], before: int) -> None:
+        while open_ones and open_ones[-1][0] < before:
+            last, _owner = open_ones.pop()
+            self._begin(last + 1, open_ones[-1][1] if open_ones else None)
+
+    def _begin(self, start: int, owner: bytes | None) -> None:
+        self._starts.append(start)
+        self._owners.append(owner)
+
+    def lookup(self, number: int) -> bytes | None:
+        at = bisect.bisect_right(self._starts, number) - 1
+        return self._owners[at] if at >= 0 else None
+
+
+def test_hundreds_of_thousands_of_prefixes() -> None:
+    """In both families, against an independent oracle, at and around the borders; memory a prefix stays small."""
+    chance = random.Random(1)
+    families = {32: random_prefixes(chance, 32, 150_000), 128: random_prefixes(chance, 128, 150_000)}
     table = AllowedIPs()
-    for number in range(100_000):
-        table.insert(str(ip_network(((number << 10) + (1 << 28), 22))), PEERS[number % 3])
-    assert table.lookup(((77_777 << 10) + (1 << 28) + 5).to_bytes(4, "big")) == PEERS[77_777 % 3]
-    for peer in PEERS:
+    texts = [
+        (f"{ip_address(network.to_bytes(bits // 8, 'big'))}/{length}", owner)
+        for bits, prefixes in families.items()
+        for (network, length), owner in prefixes.items()
+    ]
+    tracemalloc.start()
+    for text, owner in texts:
+        table.insert(text, owner)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert used / len(texts) < 250
+
+    def check() -> None:
+        for bits, prefixes in families.items():
+            oracle = Oracle(prefixes, bits)
+            numbers = [chance.getrandbits(bits) for _ in range(5000)]
+            for network, length in chance.sample(sorted(prefixes), min(5000, len(prefixes))):
+                last = network + (1 << bits - length) - 1
+                numbers += [network, last, max(network - 1, 0), min(last + 1, (1 << bits) - 1)]
+            for number in numbers:
+                assert table.lookup(number.to_bytes(bits // 8, "big")) == oracle.lookup(number)
+
+    check()
+    table.remove_peer(PEERS[0])
+    for bits, prefixes in families.items():
+        families[bits] = {prefix: owner for prefix, owner in prefixes.items() if owner != PEERS[0]}
+    check()
+    for peer in PEERS[1:]:
         table.remove_peer(peer)
-    assert table.lookup(((77_777 << 10) + (1 << 28) + 5).to_bytes(4, "big")) is None
+    assert table.lookup(bytes(4)) is table.lookup(bytes(16)) is None
+    assert not any(family.tables for family in table._families.values())
+
+
+def test_a_prefix_that_came_back_belongs_to_its_last_owner() -> None:
+    table = AllowedIPs()
+    for peer in (PEERS[0], PEERS[1], PEERS[0]):
+        table.insert("10.0.0.0/8", peer)
+    table.remove_peer(PEERS[1])
+    assert table.lookup(packed("10.0.0.1")) == PEERS[0]
+    table.remove_peer(PEERS[0])
+    assert table.lookup(packed("10.0.0.1")) is None
+
+
+@given(st.one_of(networks(32), networks(128)))
+def test_any_spelling_of_a_prefix(network: IPv4Network | IPv6Network) -> None:
+    """With the length, with a netmask, and with host bits."""
+    spellings = [str(network), f"{network.network_address.exploded}/{network.prefixlen}"]
+    if network.version == 4:
+        spellings.append(network.with_netmask)
+    for spelling in spellings:
+        table = AllowedIPs()
+        table.insert(spelling, PEERS[0])
+        assert (
+            table.lookup(network.network_address.packed) == table.lookup(network.broadcast_address.packed) == PEERS[0]
+        )
+        if network.prefixlen:
+            outside = int(network.network_address) ^ 1 << network.max_prefixlen - network.prefixlen
+            assert table.lookup(outside.to_bytes(network.max_prefixlen // 8, "big")) is None

@@ -73,18 +73,18 @@ class CookieChecker:
 class CookieJar:
     """For messages that go out to one peer: adds their MACs, and keeps the cookie that the peer last gave us."""
 
-    __slots__ = ("_cookie", "_cookie_expires", "_cookie_key", "_last_mac1", "_mac1_key")
+    __slots__ = ("_cookie", "_cookie_expires", "_last_mac1", "_public_key")
 
     def __init__(self, peer_public_key: bytes) -> None:
-        self._mac1_key = hash256(LABEL_MAC1, peer_public_key)
-        self._cookie_key = hash256(LABEL_COOKIE, peer_public_key)
+        # The keys that are made of it are not kept: there may be thousands of peers.
+        self._public_key = peer_public_key
         self._cookie = b""
         self._cookie_expires = float("-inf")
         self._last_mac1 = b""
 
     def add_macs(self, message: bytes, now: float) -> bytes:
         """The whole datagram, from a message without its MACs."""
-        self._last_mac1 = mac(self._mac1_key, message)
+        self._last_mac1 = mac(hash256(LABEL_MAC1, self._public_key), message)
         covered = message + self._last_mac1
         return covered + (mac(self._cookie, covered) if now < self._cookie_expires else _NO_MAC2)
 
@@ -95,7 +95,8 @@ class CookieJar:
         """
         cookie = None
         if self._last_mac1:
-            cookie = xunseal(self._cookie_key, reply.nonce, reply.sealed_cookie, self._last_mac1)
+            key = hash256(LABEL_COOKIE, self._public_key)
+            cookie = xunseal(key, reply.nonce, reply.sealed_cookie, self._last_mac1)
         if cookie is None:
             raise PacketError(DropReason.INVALID_COOKIE_REPLY)
         self._last_mac1 = b""

@@ -47,8 +47,9 @@ class _Peer:
         self.session: Optional[_Session] = None
         # When the newest keypair was made that was ever used, and the index of each that was made then.
         self.newest = float("-inf")
-        self.used: set[int] = set()
-        self.staged: deque[bytes] = deque()
+        self.used: tuple[int, ...] = ()
+        # None while there are none, as for most peers at most times.
+        self.staged: Optional[deque[bytes]] = None
 
 
 class _Sent:
@@ -116,10 +117,10 @@ class Outbound:
             return []
         if keypair.created_at > peer.newest:
             peer.newest = keypair.created_at
-            peer.used.clear()
+            peer.used = ()
         if keypair.local_index in peer.used:
             return []
-        peer.used.add(keypair.local_index)
+        peer.used += (keypair.local_index,)
         peer.session = _Session(keypair, self._core.sealer(keypair.send_key, keypair.remote_index, self._mtu))
         return self.send_keepalive(public_key, now) if keypair.initiator else self._flush(peer, now)
 
@@ -203,23 +204,23 @@ class Outbound:
         return [(endpoint, datagrams)]
 
     def _flush(self, peer: _Peer, now: float) -> list[Batch]:
-        staged = list(peer.staged)
-        peer.staged.clear()
-        return self._seal(peer, staged, now) if staged else []
+        staged, peer.staged = peer.staged, None
+        return self._seal(peer, list(staged), now) if staged else []
 
     def _stage(self, peer: _Peer, packets: Sequence[Buffer]) -> None:
         # The first staged packet starts a handshake; those behind it remind the control half, should it have given up.
         if not peer.staged:
             self.urgent = True
         self._needed[peer.public_key] = None
-        peer.staged.extend(bytes(packet) for packet in packets if packet)
-        surplus = len(peer.staged) - STAGED_PACKETS
+        staged = peer.staged = peer.staged or deque()
+        staged.extend(bytes(packet) for packet in packets if packet)
+        surplus = len(staged) - STAGED_PACKETS
         if surplus > 0:
             for _packet in range(surplus):
-                peer.staged.popleft()  # the oldest: whoever sent it has most likely sent it again
+                staged.popleft()  # the oldest: whoever sent it has most likely sent it again
             self.drop(DropReason.STAGED_QUEUE_FULL, surplus)
 
     def _drop_staged(self, peer: _Peer, reason: DropReason) -> None:
         if peer.staged:
             self.drop(reason, len(peer.staged))
-            peer.staged.clear()
+            peer.staged = None

@@ -18,6 +18,8 @@ from .keypair import Keypair
 from .noise import InitiatorHandshake, StaticKeys
 from .timers import PeerTimers
 
+_NO_TIMESTAMP = bytes(TIMESTAMP_LENGTH)
+
 
 @dataclass(frozen=True)
 class PeerStatus:
@@ -122,8 +124,8 @@ class Peer:
         """When the peer was first wanted of those initiations that it has not answered."""
         self.last_handshake_sent = float("-inf")
         self.last_initiation_received = float("-inf")
-        self.last_timestamp_received = bytes(TIMESTAMP_LENGTH)
-        self.last_timestamp_sent = bytes(TIMESTAMP_LENGTH)
+        self.last_timestamp_received = _NO_TIMESTAMP
+        self.last_timestamp_sent = _NO_TIMESTAMP
         self.rekeyed_late = False
         """Whether this session's one renewal on receive was tried."""
         self.latest_handshake: float | None = None
