@@ -13,6 +13,7 @@ from sennit.wireguard.constants import (
     TYPE_COOKIE_REPLY,
     TYPE_INITIATION,
     TYPE_RESPONSE,
+    UNDER_LOAD_FAILURES,
     UNDER_LOAD_QUEUE_LENGTH,
 )
 from sennit.wireguard.cookie import CookieChecker, CookieJar, Mac1Checker
@@ -81,6 +82,31 @@ def test_many_waiting_handshakes_are_load_for_a_second(network: Network, pair: t
     assert two.device.receive(flood[:1], one.endpoint, network.now, 0.0).datagrams == []
     two.take(initiation.data, initiation.source)
     network.deliver()
+    assert two.payloads() == [b"hello"]
+
+
+def test_handshakes_that_cost_their_sums_for_nothing_are_load(network: Network, pair: tuple[Host, Host]) -> None:
+    """However few of them wait at a time. Good ones do not count, and with a cookie they come through."""
+    one, two = pair
+    now, attacker = network.now, ("203.0.113.1", 1)
+
+    def bad() -> bytes:
+        return with_mac1(b"\1\0\0\0" + network.random.randbytes(112), two)
+
+    for number in range(UNDER_LOAD_FAILURES - 1):
+        two.device.receive([bad()], attacker, now + number / 200, network.wall)
+    assert two.device.drops == {DropReason.HANDSHAKE_AUTHENTICATION: UNDER_LOAD_FAILURES - 1}
+    network.now += 1.1
+    for _ in range(UNDER_LOAD_FAILURES):
+        assert two.device.receive([bad()], attacker, network.now, network.wall).datagrams == []
+    assert [data[0] for data, _ in two.device.receive([bad()], attacker, network.now, network.wall).datagrams] == [3]
+    one.send(two)
+    network.deliver()
+    assert one.device.control._peers[two.public_key].cookies._cookie
+    for _ in range(60):
+        for _ in range(20):
+            two.device.receive([bad()], attacker, network.now, network.wall)
+        network.elapse(0.1)
     assert two.payloads() == [b"hello"]
 
 

@@ -62,6 +62,8 @@ INITIATION_INTERVAL: Final = 1 / 50
 HANDSHAKE_QUEUE_CAPACITY: Final = 1024
 UNDER_LOAD_QUEUE_LENGTH: Final = HANDSHAKE_QUEUE_CAPACITY // 8
 UNDER_LOAD_FOR: Final = 1.0
+# So many that were nobody's, in that time, are load as well: honest ones do not fail.
+UNDER_LOAD_FAILURES: Final = 128
 # Under load, one source address may start this many handshakes a second, after a burst.
 LIMITER_RATE: Final = 20
 LIMITER_BURST: Final = 5

@@ -76,6 +76,17 @@ from .noise import InitiatorHandshake, ResponderHandshake, StaticKeys, Transport
 from .peer import Peer, PeerStatus
 from .timers import DeadlineQueue, Expired
 
+# Refused only after a Diffie-Hellman or more.
+_COSTLY = frozenset(
+    {
+        DropReason.HANDSHAKE_AUTHENTICATION,
+        DropReason.LOW_ORDER_POINT,
+        DropReason.UNKNOWN_PEER,
+        DropReason.REPLAYED_INITIATION,
+        DropReason.INITIATION_FLOOD,
+    }
+)
+
 
 class Control:
     """One device's control half. Nothing that comes from outside makes it raise; what it refuses is in `drops`."""
@@ -266,6 +277,8 @@ class Control:
                 raise PacketError(DropReason.UNKNOWN_TYPE)
         except PacketError as error:
             self.drops[error.reason] += 1
+            if error.reason in _COSTLY:
+                self._load.handshake_failed(now)
         else:
             self._reschedule(peer)
 

@@ -8,21 +8,34 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from .constants import LIMITER_BURST, LIMITER_RATE, UNDER_LOAD_FOR, UNDER_LOAD_QUEUE_LENGTH
+from .constants import LIMITER_BURST, LIMITER_RATE, UNDER_LOAD_FAILURES, UNDER_LOAD_FOR, UNDER_LOAD_QUEUE_LENGTH
 
 # Far more sources than can be handled at once; beyond it new ones are refused rather than remembered.
 _SOURCES = 8192
 
 
 class LoadMonitor:
-    """Whether more handshake messages wait than we should answer unasked. Sticky, so that it does not flicker."""
+    """Whether we should ask for cookies: too many handshake messages wait, or cost their sums for nothing.
+
+    Sticky, so that it does not flicker.
+    """
 
     def __init__(self) -> None:
         self._until = float("-inf")
+        self._failures = 0
+        self._counting_until = float("-inf")
 
     def handshakes_waiting(self, count: int, now: float) -> None:
         """Tell how many handshake messages are waiting at this moment."""
         if count >= UNDER_LOAD_QUEUE_LENGTH:
+            self._until = now + UNDER_LOAD_FOR
+
+    def handshake_failed(self, now: float) -> None:
+        """Tell of a handshake message that turned out to be no good after it had cost its sums."""
+        if now >= self._counting_until:
+            self._failures, self._counting_until = 0, now + UNDER_LOAD_FOR
+        self._failures += 1
+        if self._failures >= UNDER_LOAD_FAILURES:
             self._until = now + UNDER_LOAD_FOR
 
     def under_load(self, now: float) -> bool:
