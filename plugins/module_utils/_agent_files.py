@@ -41,7 +41,7 @@ LAUNCHER = f"""\
 import sys
 
 sys.path.insert(0, "{LIBRARY}")
-from sennit.cli import main
+from sennit.launcher import main
 
 sys.exit(main())
 """

@@ -17,10 +17,11 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from .api import MAX_REQUEST_BYTES, ApiError, encode
 from .log import logger
+from .unix_server import UnixServer, bind
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
@@ -52,49 +53,26 @@ class ApiServer:
         self._oversized = oversized
         self._max_request_bytes = max_request_bytes
         self._request_timeout = request_timeout
-        self._server: Optional[asyncio.AbstractServer] = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._server = UnixServer(self._converse)
 
     async def start(self) -> None:
         """Listen; takes the place of a socket that a killed agent left. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o177)
-        try:
-            listener.bind(self._path)
-        finally:
-            os.umask(mask)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=self._max_request_bytes)
+        await self._server.start(bind(self._path), self._max_request_bytes)
 
     async def close(self) -> None:
-        if self._server is None:
-            return
-        self._server.close()
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        await self._server.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a client is served by a task")
-        self._clients.add(task)
-        try:
-            refusal = self._refusal(writer)
-            if refusal:
-                await _reply(writer, _error(refusal))
-            else:
-                while await self._serve_one(reader, writer):
-                    pass
-        except (ConnectionError, asyncio.TimeoutError):
-            # The client went away, or does not take its reply; there is nobody to tell.
-            pass
-        finally:
-            self._clients.discard(task)
-            writer.close()
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refusal = self._refusal(writer)
+        if refusal:
+            await _reply(writer, _error(refusal))
+        else:
+            while await self._serve_one(reader, writer):
+                pass
 
     def _refusal(self, writer: asyncio.StreamWriter) -> ApiError | None:
         peer = writer.get_extra_info("socket")
@@ -102,7 +80,7 @@ class ApiServer:
         user = _UCRED.unpack(credentials)[1]
         if user not in (0, os.geteuid()):
             return ApiError("no-permission", "only root may use the control API")
-        if len(self._clients) > MAX_CLIENTS:
+        if self._server.clients > MAX_CLIENTS:
             return ApiError("busy", f"{MAX_CLIENTS} clients are connected already")
         return None
 

@@ -51,8 +51,13 @@ def _is_key(value: Any) -> str:
     return "an Ed25519 public key: base64 of 32 bytes"
 
 
+def is_interface_name(text: str) -> bool:
+    """Whether the kernel takes it for one."""
+    return bool(_INTERFACE.match(text))
+
+
 def _is_interface(value: Any) -> str:
-    if isinstance(value, str) and _INTERFACE.match(value):
+    if isinstance(value, str) and is_interface_name(value):
         return ""
     return "an interface's name: 1 to 15 characters without slash, colon or white space"
 

@@ -12,14 +12,14 @@ import binascii
 import signal
 import time
 from collections.abc import Coroutine
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from . import __version__
 from .api import ApiError
 from .api_server import ApiServer
 from .child import ChildError
 from .config import Config
-from .datapath.base import Datapath
+from .datapath.base import KERNEL, Datapath
 from .endpoints import Endpoints
 from .following import Following
 from .host.monitor import Monitor
@@ -89,7 +89,7 @@ class Daemon:
         parts: list[asyncio.Future[None]] = []
         try:
             await api.start()
-            parts += _start(self._datapath.run(), self._feed_watchdog())
+            parts += _start(self._datapath.run(), self._feed_watchdog(), self._answer_wg())
             async with self._changing:
                 self._load()
                 await self._apply()
@@ -380,6 +380,8 @@ class Daemon:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
             async with self._changing:
+                # The peers are the netmap's, whatever somebody has done with `wg`.
+                self._configure_datapath()
                 if self._tunnel.failed:
                     await self._settle()
                 await self._following.keep_house()
@@ -407,6 +409,24 @@ class Daemon:
                     self._exit_down = down
                     logger.warning("the exit node is %s", "down: all leaves by the LAN" if down else "up again")
                     await self._settle()
+
+    async def _answer_wg(self) -> None:
+        """Be an interface that `wg` finds, as the kernel's WireGuard is by itself. Nothing here depends on it."""
+        forever = asyncio.get_running_loop().create_future()
+        if self._datapath.status().name == KERNEL:
+            await forever
+        from .datapath.userspace import UserspaceDatapath  # noqa: PLC0415
+        from .uapi.server import UapiServer  # noqa: PLC0415
+
+        server = UapiServer(cast(UserspaceDatapath, self._datapath), self._config.interface, fixed=True)
+        try:
+            await server.start()
+        except OSError as error:
+            logger.warning("wg does not see %s: %s", self._config.interface, error.strerror)
+        try:
+            await forever
+        finally:
+            await server.close()
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that the loop turns; as soon as the datapath fails, run() ends and with it this."""

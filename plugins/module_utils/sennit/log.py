@@ -29,8 +29,8 @@ class _JournalFormatter(logging.Formatter):
         return "\n".join(prefix + line for line in super().format(record).splitlines())
 
 
-def set_up() -> None:
+def set_up(level: int = logging.INFO) -> None:
     """Log to standard error; with priorities when the journal listens there."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JournalFormatter() if "JOURNAL_STREAM" in os.environ else logging.Formatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=level, handlers=[handler])

@@ -25,6 +25,10 @@ class NameTakenError(DatapathError):
     """The interface's name belongs to somebody else's device. Another one has to be configured."""
 
 
+class InterfaceGoneError(DatapathError):
+    """Somebody has removed the interface."""
+
+
 class NoKernelWireGuardError(DatapathError):
     """This kernel has no WireGuard."""
 

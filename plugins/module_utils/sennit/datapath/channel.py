@@ -16,6 +16,7 @@ from typing import Any, Optional
 
 _SO_SNDBUFFORCE = 32
 _BUFFER_BYTES = 4 << 20
+_MAX_SOCKETS = 1  # handed over in one message
 
 
 class Channel:
@@ -35,9 +36,14 @@ class Channel:
         return Channel(ours), Channel(theirs)
 
     def send(self, values: list[Any]) -> bool:
-        """Whether there was room for the message. Raises OSError when the other side is gone."""
+        """Whether there was room for the message. Raises OSError when the other side is gone.
+
+        A socket among the values is handed over: the other side gets one of its own to the same, behind the others.
+        """
+        sockets = [value for value in values if isinstance(value, socket.socket)]
+        message = pickle.dumps([value for value in values if value not in sockets], pickle.HIGHEST_PROTOCOL)
         try:
-            self.socket.send(pickle.dumps(values, pickle.HIGHEST_PROTOCOL))
+            socket.send_fds(self.socket, [message], [each.fileno() for each in sockets])
         except BlockingIOError:
             return False
         return True
@@ -47,7 +53,7 @@ class Channel:
         try:
             # For its length; the kernel tells that of the whole message.
             length = self.socket.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
-            message = self.socket.recv(length)
+            message, descriptors, _flags, _sender = socket.recv_fds(self.socket, length, _MAX_SOCKETS)
         except BlockingIOError:
             return None
         except ConnectionError as error:
@@ -55,7 +61,7 @@ class Channel:
         if not message:
             raise EOFError
         values: list[Any] = pickle.loads(message)  # noqa: S301 (from our own fork)
-        return values
+        return values + [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
     def close(self) -> None:
         self.socket.close()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import time
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import BUDGET, RemovePeer, Reporter, SetPeer
+from .worker import BUDGET, RemovePeer, Report, Reporter, SetPeer
 
 
 class InboundWorker:
@@ -96,5 +97,9 @@ class InboundWorker:
             inbound.set_peer(command.public_key, command.allowed_ips)
         elif isinstance(command, RemovePeer):
             inbound.remove_peer(command.public_key)
+        elif isinstance(command, Report):
+            self._reporter.demand(command)
+        elif isinstance(command, socket.socket):
+            self._udp.replace(command)
         else:
             raise TypeError(f"not a command for the inbound worker: {command!r}")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import time
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import BUDGET, RemovePeer, Reporter, RoutesChanged, SetPeer
+from .worker import BUDGET, RemovePeer, Report, Reporter, RoutesChanged, SetFwmark, SetMtu, SetPeer
 
 
 class OutboundWorker:
@@ -30,6 +31,8 @@ class OutboundWorker:
         self._inbound = inbound
         self._core = core
         self._outbound = Outbound(tun.mtu, core)
+        self._outbound.port = udp.port
+        self._reporter = Reporter(self._outbound, channel)
 
     def run(self) -> NoReturn:
         """Until the control process is gone (EOFError, or an OSError of the channel) or the device is (OSError)."""
@@ -38,18 +41,17 @@ class OutboundWorker:
         channels = {channel.socket.fileno(): channel for channel in (self._channel, self._inbound)}
         for descriptor in channels:
             poll.register(descriptor, select.POLLIN)
-        reporter = Reporter(self._outbound, self._channel)
         timeout = None
         while True:
             ready = {descriptor for descriptor, _events in poll.poll(timeout)}
             # Commands first: the packets may be answers to what they are about.
             for descriptor in channels.keys() & ready:
                 self._obey(channels[descriptor])
-                reporter.worked()
+                self._reporter.worked()
             if self._tun.fd in ready:
                 self._pump()
-                reporter.worked()
-            timeout = reporter.report()
+                self._reporter.worked()
+            timeout = self._reporter.report()
 
     def _pump(self) -> None:
         """Send what waits on TUN, up to the budget. Packets that follow each other to one place go together."""
@@ -77,7 +79,7 @@ class OutboundWorker:
             for command in commands:
                 self._carry_out(command)
 
-    def _carry_out(self, command: Any) -> None:
+    def _carry_out(self, command: Any) -> None:  # noqa: C901, PLR0912 (a branch a command)
         outbound = self._outbound
         if isinstance(command, UseKeypair):
             self._send(outbound.use_keypair(command.peer, command.keypair, time.monotonic()))
@@ -95,5 +97,14 @@ class OutboundWorker:
             outbound.set_peer(command.public_key, command.allowed_ips)
         elif isinstance(command, RemovePeer):
             outbound.remove_peer(command.public_key)
+        elif isinstance(command, Report):
+            self._reporter.demand(command)
+        elif isinstance(command, SetFwmark):
+            self._udp.mark(command.fwmark)
+        elif isinstance(command, SetMtu):
+            outbound.set_mtu(command.mtu)
+        elif isinstance(command, socket.socket):
+            self._udp.replace(command)
+            outbound.port = self._udp.port
         else:
             raise TypeError(f"not a command for the outbound worker: {command!r}")

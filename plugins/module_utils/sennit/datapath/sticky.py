@@ -156,6 +156,10 @@ class Ways:
         else:
             self._known[peer] = (path, leads(path, self._mark))
 
+    def mark_changed(self, mark: int) -> None:
+        """Packets are marked with another from now on."""
+        self._mark = mark
+
     def keep(self, peers: Mapping[bytes, object]) -> None:
         """Forget all others."""
         for peer in self._known.keys() - peers.keys():

@@ -19,6 +19,7 @@ from .vnet import MAX_FRAME
 
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
+_SIOCGIFMTU = 0x8921
 _SIOCSIFMTU = 0x8922
 _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
@@ -51,6 +52,7 @@ class Tun:
             os.close(self.fd)
             raise DatapathError(f"cannot set up the TUN device {interface}: {error.strerror}") from error
         self.mtu = mtu
+        self._interface = interface
         self.takes_udp = self._set_offloads(interface)
 
     def _set_offloads(self, interface: str) -> bool:
@@ -66,6 +68,12 @@ class Tun:
                 _log.info("%s: this kernel's TUN has no offload of %s; going on without it", interface, missing)
             return bool(offloads & _UDP)
         return False
+
+    def current_mtu(self) -> int:
+        """What it is now: anybody may set it. Raises OSError when there is no such device here any more."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            answer = fcntl.ioctl(any_socket, _SIOCGIFMTU, struct.pack("16si20x", self._interface.encode(), 0))
+        return int(struct.unpack("16si20x", answer)[1])
 
     def read(self) -> Optional[bytes]:
         """The next frame, or None when there is none. Raises OSError when the device is gone."""

@@ -36,6 +36,8 @@ _MAX_PAYLOAD = 65535 - 20 - 8
 _MAX_REMEMBERED = 4096
 _ANCILLARY_SPACE = socket.CMSG_SPACE(4) + sticky.ANCILLARY_SPACE
 _SEGMENT_SIZE = struct.Struct("=H")
+_TIMEVAL = struct.Struct("@ll")
+_SEND_TIMEOUT = 1  # seconds
 _MAPPED = "::ffff:"
 # What sending from an address or by an interface meets that the host no longer has.
 _SOURCE_GONE = frozenset({errno.EINVAL, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.ENETDOWN})
@@ -56,17 +58,20 @@ class UdpSocket:
         except OSError as error:
             raise DatapathError(f"cannot listen on UDP port {port}: {error.strerror}") from error
         self._fwmark = fwmark
+        self._ways: dict[Path, Optional[_Way]] = {}
         try:
             if fwmark:
-                self.socket.setsockopt(socket.SOL_SOCKET, _SO_MARK, fwmark)
-        except OSError as error:
+                self.mark(fwmark)
+        except DatapathError:
             self.socket.close()
-            raise DatapathError(f"cannot mark the underlay's packets with {fwmark}: {error.strerror}") from error
+            raise
         for forced, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
             try:
                 self.socket.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_BYTES)
             except PermissionError:
                 self.socket.setsockopt(socket.SOL_SOCKET, plain, _BUFFER_BYTES)
+        # In a routing loop, what fills the buffer waits in our own device, for the very process that waits for room.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(_SEND_TIMEOUT, 0))
         self.port: int = self.socket.getsockname()[1]
         self._segments = self._has(_UDP_SEGMENT, 0, "UDP_SEGMENT")
         self._has(_UDP_GRO, 1, "UDP_GRO")
@@ -74,7 +79,6 @@ class UdpSocket:
         # By endpoint: datagrams of this size and larger are sent one by one, as the way there cannot segment them.
         self._refused: dict[Endpoint, int] = {}
         self._source: tuple[Any, bytes, Path] = (None, b"", ("", 0))
-        self._ways: dict[Path, Optional[_Way]] = {}
 
     def _has(self, option: int, value: int, name: str) -> bool:
         try:
@@ -84,8 +88,26 @@ class UdpSocket:
             return False
         return True
 
+    def mark(self, fwmark: int) -> None:
+        """Mark the packets that are sent from now on, by whichever process; 0: do not. Raises DatapathError."""
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_MARK, fwmark)
+        except OSError as error:
+            raise DatapathError(f"cannot mark the underlay's packets with {fwmark}: {error.strerror}") from error
+        self._fwmark = fwmark
+        self._ways.clear()
+
+    def replace(self, other: socket.socket) -> None:
+        """Go on with another bound socket, which is taken over. Its descriptor's number is that of the one before."""
+        os.dup2(other.fileno(), self.socket.fileno(), inheritable=False)
+        other.close()
+        self.socket = socket.socket(fileno=self.socket.detach())
+        self.family = self.socket.family
+        self.port = self.socket.getsockname()[1]
+        self._ways.clear()
+
     def send(self, datagrams: Sequence[Buffer], path: Path) -> int:
-        """Send the datagrams in order, waiting for buffer space. Return how many of them the kernel refused."""
+        """Send the datagrams in order, waiting a while for buffer space. Return how many the kernel refused."""
         way = self._way(path)
         if way is None:
             return len(datagrams)

@@ -44,7 +44,7 @@ from ..wireguard.events import (
     UseKeypair,
 )
 from . import sticky, worker
-from .base import USERSPACE, DatapathError, DatapathStatus
+from .base import USERSPACE, DatapathError, DatapathStatus, InterfaceGoneError
 from .channel import Channel
 from .core import choose
 from .inbound_worker import InboundWorker
@@ -88,6 +88,7 @@ class UserspaceDatapath:
     def __init__(self, private_key: bytes, interface: str, listen_port: int, mtu: int, fwmark: int) -> None:
         """fwmark 0: the underlay's packets are not marked. Raises ValueError for a malformed private key."""
         self._control = Control(private_key)
+        self._private_key = private_key
         self._interface = interface
         self._port = listen_port
         self._mtu = mtu
@@ -101,6 +102,9 @@ class UserspaceDatapath:
         self._ways = sticky.Ways(fwmark)
         self._look: Optional[asyncio.TimerHandle] = None
         self._look_after = 0.0
+        self._asked = 0
+        # Of each report that was asked for: from how many workers it has not come yet, and who waits for it.
+        self._reports: dict[int, tuple[int, asyncio.Future[None]]] = {}
 
     # --- the interface
 
@@ -135,6 +139,53 @@ class UserspaceDatapath:
         self._inbound = self._fork("sennit-inbound", receive)
         to_inbound.close()
         to_outbound.close()
+
+    @property
+    def private_key(self) -> bytes:
+        """32 bytes, all zero for none."""
+        return self._private_key
+
+    @property
+    def fwmark(self) -> int:
+        return self._fwmark
+
+    @property
+    def peers(self) -> Mapping[bytes, PeerConfig]:
+        """What configure() was given last, without the peer that had our own key, if there was one."""
+        return self._configured
+
+    def set_private_key(self, private_key: bytes) -> None:
+        """Be somebody else: all sessions end, and a peer that has this key is removed. The same key changes nothing.
+
+        Raises ValueError for a malformed one.
+        """
+        if private_key == self._private_key:
+            return
+        self._control.set_private_key(private_key)
+        self._private_key = private_key
+        own = self._control.public_key
+        if self._configured.pop(own, None) is not None:
+            self._tell_both(worker.RemovePeer(own))
+        self._settle()
+
+    def set_listen_port(self, port: int) -> None:
+        """Bind another port (0: any); the workers follow. Raises DatapathError, and then nothing has changed."""
+        if port == self._port:
+            return
+        udp = UdpSocket(port, self._fwmark)
+        for each in self._workers:
+            self._tell(each, udp.socket)
+        self._udp.close()
+        self._udp, self._port = udp, udp.port
+
+    def set_fwmark(self, fwmark: int) -> None:
+        """Mark the underlay's packets, or with 0 do not. Raises DatapathError, and then nothing has changed."""
+        if fwmark == self._fwmark:
+            return
+        self._udp.mark(fwmark)
+        self._fwmark = fwmark
+        self._ways.mark_changed(fwmark)
+        self._tell(self._outbound, worker.SetFwmark(fwmark))
 
     def configure(self, peers: Mapping[bytes, PeerConfig]) -> None:
         """Have exactly these peers. Those that stay keep their sessions. Raises ValueError for a malformed one."""
@@ -171,9 +222,12 @@ class UserspaceDatapath:
             self._loop.add_reader(watching, self._host_changed, watching)
             for each in self._workers:
                 self._loop.add_reader(each.channel.socket, self._readable, each)
+            self._follow_mtu()
             self._settle()
             await self._failure
         finally:
+            self._loop.remove_reader(watching)
+            watching.close()
             for each in self._workers:
                 self._loop.remove_reader(each.channel.socket)
                 self._loop.remove_writer(each.channel.socket)
@@ -187,6 +241,18 @@ class UserspaceDatapath:
     def status(self) -> DatapathStatus:
         drops = {reason.value: count for reason, count in self._control.drops.items()}
         return DatapathStatus(USERSPACE, self._port, self._control.status(), drops, self._core)
+
+    async def exact_status(self) -> DatapathStatus:
+        """As status(), when both workers have told what they have counted so far; for while run() runs."""
+        if self._loop is None:
+            raise DatapathError("the datapath does not run")
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._asked += 1
+        self._reports[self._asked] = len(self._workers), done
+        for each in self._workers:
+            self._tell(each, worker.Report(self._asked))
+        await done
+        return self.status()
 
     def close(self) -> None:
         """End the workers; the device goes with them. They hold nothing that needs to be saved."""
@@ -220,6 +286,15 @@ class UserspaceDatapath:
         self._workers.append(started)
         return started
 
+    def _follow_mtu(self) -> None:
+        try:
+            mtu = self._tun.current_mtu()
+        except OSError:  # gone, or in another namespace
+            return
+        if mtu != self._mtu:
+            self._mtu = mtu
+            self._tell(self._outbound, worker.SetMtu(mtu))
+
     def _readable(self, sender: _Worker) -> None:
         events: list[Any] = []
         try:
@@ -233,10 +308,23 @@ class UserspaceDatapath:
             return
         now, wall = time.monotonic(), time.time()
         for event in events:
-            self._control.receive(event, now, wall)
+            if isinstance(event, worker.Report):
+                self._reported(event)
+            else:
+                self._control.receive(event, now, wall)
         self._settle()
         if self._control.handshakes_waiting() and not self._handling:
             self._handle_handshakes()
+
+    def _reported(self, report: worker.Report) -> None:
+        """One worker has told all that it had counted when it was asked."""
+        missing, done = self._reports[report.number]
+        if missing > 1:
+            self._reports[report.number] = missing - 1, done
+        else:
+            del self._reports[report.number]
+            if not done.done():
+                done.set_result(None)
 
     def _tell(self, receiver: _Worker, *commands: Any) -> None:
         receiver.waiting.append(list(commands))
@@ -258,7 +346,13 @@ class UserspaceDatapath:
             self._fail(receiver)
 
     def _fail(self, dead: _Worker) -> None:
-        if self._failure is not None and not self._failure.done():
+        if self._failure is None or self._failure.done():
+            return
+        # It is collected by close().
+        ended = os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+        if ended and (ended.si_code, ended.si_status) == (os.CLD_EXITED, worker.EXIT_INTERFACE_GONE):
+            self._failure.set_exception(InterfaceGoneError(f"the interface {self._interface} is gone"))
+        else:
             self._failure.set_exception(DatapathError(f"{dead.name} (process {dead.pid}) has ended"))
 
     def _handle_handshakes(self) -> None:
@@ -275,6 +369,7 @@ class UserspaceDatapath:
         with contextlib.suppress(OSError):  # BlockingIOError when it is empty, ENOBUFS when it was too full
             while watching.recv(65536):
                 pass
+        self._follow_mtu()
         if self._look is None and self._loop is not None:
             delay = max(_SETTLE_TIME, self._look_after - time.monotonic())
             self._look = self._loop.call_later(delay, self._look_at_routes)

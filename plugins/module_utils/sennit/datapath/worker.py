@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import time
 from dataclasses import dataclass
-from typing import Callable, NoReturn, Optional, Protocol
+from typing import Callable, NoReturn, Optional, Protocol, Union
 
 from ..wireguard.events import Event
 from .channel import Channel
@@ -21,6 +22,9 @@ REPORT_INTERVAL = 0.2
 
 BUDGET = 64
 """Packets, at least, that a worker takes before it looks at its commands again."""
+
+EXIT_INTERFACE_GONE = 2
+"""A worker's exit status when it has met with no other failure than that."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +49,27 @@ class RoutesChanged:
     """For outbound: packets may have to leave in other ways."""
 
 
+@dataclass(frozen=True)
+class SetFwmark:
+    """For outbound: the underlay's packets are marked with this now."""
+
+    fwmark: int
+
+
+@dataclass(frozen=True)
+class SetMtu:
+    """For outbound: the tunnel's MTU is this now."""
+
+    mtu: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """For both workers: report at once; this comes back behind the events up to now."""
+
+    number: int
+
+
 class Half(Protocol):
     """What a reporter needs of Outbound or Inbound."""
 
@@ -61,11 +86,17 @@ class Reporter:
         self._channel = channel
         self._worked = False
         self._next = 0.0
-        self._unsent: list[Event] = []
+        self._unsent: list[Union[Event, Report]] = []
+        self._demanded: list[Report] = []
 
     def worked(self) -> None:
         """There may be something to report."""
         self._worked = True
+
+    def demand(self, report: Report) -> None:
+        """The control process waits for this one."""
+        self._worked = True
+        self._demanded.append(report)
 
     def report(self) -> Optional[float]:
         """Report if it is time. Return in how many milliseconds to call again; None: not until there was work.
@@ -75,9 +106,11 @@ class Reporter:
         if not self._worked:
             return None
         now = time.monotonic()
-        if now >= self._next or (self._half.urgent and not self._unsent):
+        if now >= self._next or ((self._half.urgent or self._demanded) and not self._unsent):
             # What did not fit into the channel keeps its place; the half goes on counting meanwhile.
-            events = self._unsent or self._half.take_events()
+            events = self._unsent
+            if not events:
+                events, self._demanded = [*self._half.take_events(), *self._demanded], []
             self._unsent = []
             if not events:
                 self._worked = False
@@ -101,6 +134,10 @@ def start(name: str, work: Callable[[], NoReturn]) -> int:
         work()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(0)  # the control process is gone
+    except OSError as error:
+        if error.errno == errno.EBADFD:  # what a TUN device that was removed answers
+            os._exit(EXIT_INTERFACE_GONE)
+        _log.exception("%s failed", name)
     except BaseException:
         _log.exception("%s failed", name)
     finally:

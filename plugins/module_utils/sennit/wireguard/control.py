@@ -92,26 +92,40 @@ class Control:
     """One device's control half. Nothing that comes from outside makes it raise; what it refuses is in `drops`."""
 
     def __init__(self, private_key: bytes, *, random: Callable[[int], bytes] = os.urandom) -> None:
-        """random(n) gives n random bytes. Raises ValueError when the private key is not 32 bytes long."""
-        if len(private_key) != KEY_LENGTH:
-            raise ValueError(f"a private key has {KEY_LENGTH} bytes, not {len(private_key)}")
+        """random(n) gives n random bytes. See set_private_key() for the key."""
         self.drops: Counter[DropReason] = Counter()
-        self._static = StaticKeys.of(private_key)
         self._random = random
         self._peers: dict[bytes, Peer] = {}
         self._indices: dict[int, Peer] = {}
         self._deadlines = DeadlineQueue()
-        self._checker = CookieChecker(self._static.public, random)
         self._load = LoadMonitor()
         self._limiter = RateLimiter()
         self._handshakes: deque[HandshakeReceived] = deque()
-        self._commands: list[Command] = [SetIdentity(self._static.public)]
+        self._commands: list[Command] = []
+        self.set_private_key(private_key)
 
     @property
     def public_key(self) -> bytes:
         return self._static.public
 
     # --- configuration
+
+    def set_private_key(self, private_key: bytes) -> None:
+        """Be somebody else from now on: every session ends. With 32 zero bytes there is no key, and no handshake.
+
+        A peer that has the new public key is removed. Raises ValueError when the key is not 32 bytes long.
+        """
+        if len(private_key) != KEY_LENGTH:
+            raise ValueError(f"a private key has {KEY_LENGTH} bytes, not {len(private_key)}")
+        self._static = StaticKeys.of(private_key)
+        self._has_key = any(private_key)
+        self._checker = CookieChecker(self._static.public, self._random)
+        self._commands.append(SetIdentity(self._static.public))
+        self.remove_peer(self._static.public)
+        for peer in self._peers.values():
+            self._forget_handshake(peer)
+            self._remove_keypairs(peer, peer.keypairs.clear())
+            peer.private_key_changed(self._static)
 
     def set_peer(self, config: PeerConfig) -> None:
         """Add a peer, or change it: its session goes on, and its endpoint moves only when the configured one did.
@@ -284,6 +298,8 @@ class Control:
 
     def _admit(self, datagram: bytes, sender: int, source: Path, now: float) -> None:
         """Let a handshake message through to the costly part, or raise PacketError, perhaps with a cookie reply."""
+        if not self._has_key:
+            raise PacketError(DropReason.NO_PRIVATE_KEY)
         if not self._load.under_load(now):
             return
         if not self._checker.has_valid_mac2(datagram, source, now):
@@ -341,6 +357,9 @@ class Control:
             peer.attempts_since = now
         if peer.endpoint is None:
             self._commands.append(DropStaged(peer.public_key, DropReason.NO_ENDPOINT))
+            return
+        if not self._has_key:
+            self._commands.append(DropStaged(peer.public_key, DropReason.NO_PRIVATE_KEY))
             return
         if peer.static_static is None:
             self._commands.append(DropStaged(peer.public_key, DropReason.LOW_ORDER_POINT))

@@ -18,6 +18,7 @@ class DropReason(str, Enum):
     UNKNOWN_INDEX = "unknown-receiver-index"
 
     # Handshake messages.
+    NO_PRIVATE_KEY = "no-private-key"
     INVALID_MAC1 = "invalid-mac1"
     COOKIE_REQUIRED = "cookie-required"
     RATE_LIMITED = "rate-limited"
@@ -42,6 +43,7 @@ class DropReason(str, Enum):
     MALFORMED_OUTGOING_PACKET = "malformed-outgoing-packet"
     NO_PEER_FOR_DESTINATION = "no-peer-for-destination"
     NO_ENDPOINT = "no-endpoint"
+    ROUTING_LOOP = "routing-loop"
     STAGED_QUEUE_FULL = "staged-queue-full"
     HANDSHAKE_GAVE_UP = "handshake-gave-up"
     PEER_REMOVED = "peer-removed"

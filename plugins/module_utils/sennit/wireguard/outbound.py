@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from ipaddress import ip_address
+from struct import Struct
 from typing import Optional
 
 from .aead import Buffer
@@ -22,6 +24,9 @@ from .errors import DropReason
 from .events import DataSent, Dropped, Event, HandshakeNeeded, KeepaliveSent, Path
 from .keypair import Keypair
 
+_UDP = 17
+_PORTS = Struct("!HH")
+
 Batch = tuple[Path, Sequence[Buffer]]
 """Datagrams in the order of their counters, all for one endpoint."""
 
@@ -29,9 +34,10 @@ Batch = tuple[Path, Sequence[Buffer]]
 class _Session:
     """The sending side of one keypair."""
 
-    __slots__ = ("counter", "expires_at", "local_index", "sealer")
+    __slots__ = ("counter", "expires_at", "keypair", "local_index", "sealer")
 
     def __init__(self, keypair: Keypair, sealer: Sealer) -> None:
+        self.keypair = keypair
         self.sealer = sealer
         self.counter = 0
         self.expires_at = keypair.created_at + REJECT_AFTER_TIME
@@ -39,11 +45,12 @@ class _Session:
 
 
 class _Peer:
-    __slots__ = ("endpoint", "newest", "public_key", "session", "staged", "used")
+    __slots__ = ("endpoint", "endpoint_address", "newest", "public_key", "session", "staged", "used")
 
     def __init__(self, public_key: bytes) -> None:
         self.public_key = public_key
         self.endpoint: Optional[Path] = None
+        self.endpoint_address = b""  # the same, packed
         self.session: Optional[_Session] = None
         # When the newest keypair was made that was ever used, and the index of each that was made then.
         self.newest = float("-inf")
@@ -68,10 +75,12 @@ class Outbound:
 
     mtu is the tunnel's: padding never makes a packet longer than that.
     `urgent` is true while an event waits that must not be held back to be summed up with later ones.
+    `port` is the one that datagrams are sent from, 0 while that is not known.
     """
 
     def __init__(self, mtu: int, core: Optional[Core] = None) -> None:
         self.urgent = False
+        self.port = 0
         self._mtu = mtu
         self._core: Core = core or PythonCore()
         self._allowed_ips = AllowedIPs()
@@ -100,10 +109,19 @@ class Outbound:
         self._route = (None, None)
         self._drop_staged(peer, DropReason.PEER_REMOVED)
 
+    def set_mtu(self, mtu: int) -> None:
+        """The tunnel's MTU is another now."""
+        self._mtu = mtu
+        for peer in self._peers.values():
+            if peer.session is not None:
+                peer.session.sealer = self._sealer(peer.session.keypair)
+
     def set_endpoint(self, public_key: bytes, endpoint: Path) -> None:
         peer = self._peers.get(public_key)
         if peer is not None:
             peer.endpoint = endpoint
+            peer.endpoint_address = ip_address(endpoint[0].partition("%")[0]).packed
+            self._route = (None, None)
 
     def use_keypair(self, public_key: bytes, keypair: Keypair, now: float) -> list[Batch]:
         """Send with this keypair from now on; return what was staged, sealed.
@@ -121,7 +139,7 @@ class Outbound:
         if keypair.local_index in peer.used:
             return []
         peer.used += (keypair.local_index,)
-        peer.session = _Session(keypair, self._core.sealer(keypair.send_key, keypair.remote_index, self._mtu))
+        peer.session = _Session(keypair, self._sealer(keypair))
         return self.send_keepalive(public_key, now) if keypair.initiator else self._flush(peer, now)
 
     def remove_keypair(self, public_key: bytes, local_index: int) -> None:
@@ -155,7 +173,12 @@ class Outbound:
         if destination != known:
             owner = self._allowed_ips.lookup(destination)
             peer = None if owner is None else self._peers[owner]
-            self._route = (destination, peer)
+            if peer is not None and destination == peer.endpoint_address:
+                packets = self._without_our_own(packets, peer)
+                if not packets:
+                    return []
+            else:
+                self._route = (destination, peer)
         if peer is None:
             self.drop(DropReason.NO_PEER_FOR_DESTINATION, len(packets))
             return []
@@ -179,6 +202,18 @@ class Outbound:
         self._dropped.clear()
         self.urgent = False
         return events
+
+    def _without_our_own(self, packets: Sequence[Buffer], peer: _Peer) -> Sequence[Buffer]:
+        """Drop what we have sealed already: the way to the endpoint leads into the tunnel, and it would come again."""
+        ports = _PORTS.pack(self.port, peer.endpoint[1] if peer.endpoint else 0)
+        others = [packet for packet in packets if _udp_ports(packet) != ports]
+        if len(others) == len(packets):
+            return packets
+        self.drop(DropReason.ROUTING_LOOP, len(packets) - len(others))
+        return others
+
+    def _sealer(self, keypair: Keypair) -> Sealer:
+        return self._core.sealer(keypair.send_key, keypair.remote_index, self._mtu)
 
     def _seal(self, peer: _Peer, packets: Sequence[Buffer], now: float) -> list[Batch]:
         session, endpoint = peer.session, peer.endpoint
@@ -224,3 +259,12 @@ class Outbound:
         if peer.staged:
             self.drop(reason, len(peer.staged))
             peer.staged = None
+
+
+def _udp_ports(packet: Buffer) -> bytes:
+    """Source and destination port as they are in the packet; empty when it is not UDP, or a later fragment."""
+    if packet[0] >> 4 == 6:
+        at, protocol, fragment = 40, packet[6], 0
+    else:
+        at, protocol, fragment = (packet[0] & 15) * 4, packet[9], (packet[6] & 0x1F) << 8 | packet[7]
+    return bytes(packet[at : at + 4]) if protocol == _UDP and not fragment else b""

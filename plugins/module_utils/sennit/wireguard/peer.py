@@ -111,18 +111,13 @@ class Peer:
         self.endpoint: Path | None = None
         self.endpoint_at = float("-inf")
         """When it was found there."""
-        try:
-            self.static_static: bytes | None = dh(static.private, config.public_key)
-        except PacketError:
-            # A public key of low order can be configured, as elsewhere; no handshake with it ever succeeds.
-            self.static_static = None
+        self.private_key_changed(static)
         self.cookies = CookieJar(config.public_key)
         self.timers = PeerTimers(random)
         self.keypairs = KeypairSlots()
         self.handshake: InitiatorHandshake | None = None
         self.attempts_since = float("-inf")
         """When the peer was first wanted of those initiations that it has not answered."""
-        self.last_handshake_sent = float("-inf")
         self.last_initiation_received = float("-inf")
         self.last_timestamp_received = _NO_TIMESTAMP
         self.last_timestamp_sent = _NO_TIMESTAMP
@@ -137,6 +132,15 @@ class Peer:
     @property
     def public_key(self) -> bytes:
         return self.config.public_key
+
+    def private_key_changed(self, static: StaticKeys) -> None:
+        """Take up our own key; the first handshake with it need not wait."""
+        self.last_handshake_sent = float("-inf")
+        try:
+            self.static_static: bytes | None = dh(static.private, self.config.public_key)
+        except PacketError:
+            # A public key of low order can be configured, as elsewhere; no handshake with it ever succeeds.
+            self.static_static = None
 
     def admit_initiation(self, timestamp: bytes, now: float) -> None:
         """Judge an authentic initiation by its timestamp and by when the last one came (whitepaper section 5.1).
