@@ -1,9 +1,12 @@
 """Which of the kernel's notifications are worth another look at the host."""
 
+import contextlib
 import socket
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sennit.host.monitor import Monitor
 
@@ -81,3 +84,19 @@ def test_what_the_kernel_had_to_drop_counts(monitor, monkeypatch):
     monitor.socket.close()
     monitor.socket = Overrun()
     assert monitor.changed()
+
+
+@given(st.binary(max_size=60), st.integers(0, 80), st.integers(0, 255))
+def test_whatever_comes_is_no_error(garbage, position, value):
+    monitor = Monitor()
+    monitor.close()
+    monitor.socket, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    monitor.socket.setblocking(False)
+    mutated = bytearray(address(NEWADDR, "192.0.2.1"))
+    mutated[position % len(mutated)] = value
+    with kernel, contextlib.closing(monitor):
+        for datagram in (bytes(mutated), bytes(mutated[:position]), address(NEWADDR, "192.0.2.1") + garbage):
+            kernel.send(datagram)
+        monitor.changed()
+        kernel.send(notification(NEWRULE, bytes(12)))
+        assert monitor.changed()

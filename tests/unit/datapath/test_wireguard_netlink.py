@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.generic.wireguard import wgmsg
 
-from sennit.datapath.netlink import NetlinkError, attribute, nested
 from sennit.datapath.wireguard_netlink import (
     LivePeer,
     PeerChange,
@@ -26,6 +25,7 @@ from sennit.datapath.wireguard_netlink import (
     set_device,
     set_peers,
 )
+from sennit.netlink import NetlinkError, attribute, nested
 from sennit.wireguard.events import PeerConfig
 
 HEADER = bytes(16)  # of a netlink message

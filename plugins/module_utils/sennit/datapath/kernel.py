@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Optional
 
+from ..netlink import Netlink
 from ..wireguard.constants import KEY_LENGTH, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT
 from ..wireguard.crypto import public_key_of
 from ..wireguard.events import Endpoint, PeerConfig
@@ -29,7 +30,6 @@ from . import link
 from . import wireguard_netlink as wireguard
 from .base import KERNEL, DatapathError, DatapathStatus, NameTakenError, NoKernelWireGuardError
 from .link import Link, Links
-from .netlink import Netlink
 from .silence import Silence
 from .wireguard_netlink import LiveDevice
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Optional
 
-from .netlink import CREATE, EXCL, Netlink, attribute, attributes, nested, unpack
+from ..netlink import CREATE, EXCL, Netlink, attribute, attributes, nested, unpack
 
 TUN = "tun"
 WIREGUARD = "wireguard"

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Any, Optional
 
+from ..netlink import Netlink, NetlinkError, attribute, attributes, unpack
 from ..wireguard.events import Path
-from .netlink import Netlink, NetlinkError, attribute, attributes, unpack
 
 Ancillary = tuple[tuple[int, int, bytes], ...]
 """Control messages for sendmsg."""

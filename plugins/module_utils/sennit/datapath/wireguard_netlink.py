@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Optional
 
+from ..netlink import NetlinkError, attribute, attributes, nested, unpack
 from ..wireguard.constants import KEY_LENGTH
 from ..wireguard.events import Endpoint, PeerConfig
-from .netlink import NetlinkError, attribute, attributes, nested, unpack
 
 FAMILY = "wireguard"
 _VERSION = 1

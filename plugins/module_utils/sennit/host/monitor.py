@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
-from collections.abc import Iterator
+from struct import Struct
+
+from ..netlink import NetlinkError, attributes, messages, unpack
 
 # linux/rtnetlink.h; bit n-1 stands for group RTNLGRP_ n.
 _RTMGRP_IPV4_IFADDR = 0x10
@@ -26,9 +27,7 @@ _RTM_NEWADDR = 20
 _RTM_DELADDR = 21
 _IFA_ADDRESS = 1
 
-_NLMSGHDR = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-_IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interface index
-_RTATTR = struct.Struct("=HH")  # length, type
+_IFADDRMSG = Struct("=BBBBI")  # family, prefix length, flags, scope, interface index
 
 _Address = tuple[int, int, int, bytes]
 
@@ -62,10 +61,14 @@ class Monitor:
                 # The kernel had more to say than the socket holds.
                 changed = True
                 continue
-            for kind, body in _messages(data):
-                changed |= self._matters(kind, body)
+            try:
+                for kind, _flags, _sequence, body in messages(data):
+                    changed |= self._matters(kind, body)
+            except NetlinkError:
+                # Something has happened, whatever it was.
+                changed = True
 
-    def _matters(self, kind: int, body: bytes) -> bool:
+    def _matters(self, kind: int, body: memoryview) -> bool:
         if kind not in (_RTM_NEWADDR, _RTM_DELADDR):
             return True
         address = _address(body)
@@ -77,28 +80,8 @@ class Monitor:
         return not known
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + _NLMSGHDR.size <= len(data):
-        length, kind = _NLMSGHDR.unpack_from(data, offset)[:2]
-        if length < _NLMSGHDR.size:
-            return
-        yield kind, data[offset + _NLMSGHDR.size : offset + length]
-        offset += _aligned(length)
-
-
-def _address(body: bytes) -> _Address:
-    family, length, _flags, _scope, index = _IFADDRMSG.unpack_from(body)
-    offset = _IFADDRMSG.size
-    while offset + _RTATTR.size <= len(body):
-        size, kind = _RTATTR.unpack_from(body, offset)
-        if size < _RTATTR.size:
-            break
-        if kind == _IFA_ADDRESS:
-            return family, length, index, body[offset + _RTATTR.size : offset + size]
-        offset += _aligned(size)
-    return family, length, index, b""
-
-
-def _aligned(length: int) -> int:
-    return (length + 3) & ~3
+def _address(body: memoryview) -> _Address:
+    """Raises NetlinkError."""
+    family, length, _flags, _scope, index = unpack(_IFADDRMSG, body)
+    addresses = (bytes(value) for kind, value in attributes(body[_IFADDRMSG.size :]) if kind == _IFA_ADDRESS)
+    return family, length, index, next(addresses, b"")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sennit.datapath.link import Link, Links, parse
-from sennit.datapath.netlink import NetlinkError, attribute, attributes, messages, nested
+from sennit.netlink import NetlinkError, attribute, attributes, messages, nested
 
 ATTRIBUTES = st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=50)), max_size=10)
 RTM_GETLINK = 18
