@@ -16,7 +16,8 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from tests.interop.agents import run
+from tests.interop import lacking
+from tests.interop.agents import Mesh, run
 from tests.interop.nameservers import Resolver, dnsmasq, settings, stub, unbound
 
 MESH = {"alpha.demo.internal": ("100.64.0.1", "fd5e::1"), "beta.demo.internal": ("100.64.0.2",)}
@@ -242,6 +243,16 @@ def test_a_killed_process_is_back(namespace: str, tmp_path: Path) -> None:
             resolver.wait_for_another(pid)
             assert short("alpha.demo.internal") == ["100.64.0.1"]
             assert short("alpha.demo.internal", "+tcp", server=STUB_IPV6) == ["100.64.0.1"]
+
+
+def test_without_ipv6_names_are_answered_by_ipv4(tmp_path: Path) -> None:
+    with Mesh(tmp_path, "alpha", "beta") as mesh:
+        alpha, beta = mesh.hosts
+        alpha.wrapper = lacking.command("IPv6")
+        alpha.start()
+        alpha.apply(mesh.netmap(1, alpha.node(), beta.node()))
+        assert alpha.run("dig", f"@{STUB}", "+short", "beta.demo.internal").split() == ["100.64.0.2"]
+        assert not any("DNS" in problem for problem in alpha.status()["problems"])
 
 
 def test_a_loop_is_noticed_and_cut(namespace: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .message import Query, dns, suffixes
+from .message import Key, Query, dns, suffixes
 from .nameserver import FAILING, LOOPED, OK, SILENT, UNUSED, Nameserver, NameserverError, exchange
 from .passing import Answer
 from .settings import Settings
@@ -39,7 +39,7 @@ QUERY_TIMEOUT = 4.5
 """Seconds until SERVFAIL: before the 5 s at which clients ask again."""
 
 MAX_IN_FLIGHT = 256
-"""Different queries that nameservers are asked at a time."""
+"""Different queries that the nameservers of one rule are asked at a time."""
 
 REVIEW_INTERVAL = 30.0
 """Seconds after which a nameserver that is not the first choice is asked along, to know how it does."""
@@ -70,7 +70,8 @@ class Forwarder:
     def __init__(self) -> None:
         self._nameservers: dict[str, Nameserver] = {}
         self._rules: dict[str, list[Nameserver]] = {"": []}
-        self._flights: dict[tuple[str, int, int, int, bool], asyncio.Future[Reply]] = {}
+        self._flights: dict[str, dict[Key, asyncio.Future[Reply]]] = {}
+        """By the rule's suffix, what its nameservers are being asked."""
         self._probes: dict[str, tuple[str, Nameserver]] = {}
         self._loops: dict[tuple[str, str], Nameserver] = {}
         self._background: set[asyncio.Future[Any]] = set()
@@ -103,42 +104,33 @@ class Forwarder:
 
     async def answer(self, query: Query) -> Reply:
         """Ask, and wait for an answer or QUERY_TIMEOUT. Nothing is raised: a Reply without an answer says why."""
-        flight = self._flights.get(query.key)
+        suffix, key = self.suffix(query.name), query.key
+        nameservers, flights = self._rules[suffix], self._flights.setdefault(suffix, {})
+        flight = flights.get(key)
         if flight is not None:
-            self._suspect(query.name, self._rules[self.suffix(query.name)])
-        elif len(self._flights) >= MAX_IN_FLIGHT:
-            return Reply(self.suffix(query.name), problem="too many queries are in flight")
+            self._suspect(query.name, nameservers)
+        elif len(flights) >= MAX_IN_FLIGHT:
+            return Reply(suffix, problem="too many queries are in flight")
         else:
-            flight = self._flights[query.key] = asyncio.ensure_future(self._ask(query))
-            flight.add_done_callback(lambda _flight: self._flights.pop(query.key, None))
+            flight = flights[key] = asyncio.ensure_future(self._ask(query, Reply(suffix), nameservers))
+            flight.add_done_callback(lambda _flight: flights.pop(key, None))
         return await asyncio.shield(flight)
-
-    async def close(self) -> None:
-        tasks = [*self._background, *self._flights.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- the race
 
-    async def _ask(self, query: Query) -> Reply:
+    async def _ask(self, query: Query, reply: Reply, nameservers: Sequence[Nameserver]) -> Reply:
         started = time.monotonic()
-        suffix = self.suffix(query.name)
-        reply = Reply(suffix)
-        candidates = self._candidates(suffix, started)
+        candidates = [nameserver for nameserver in nameservers if nameserver.usable(started)]
+        candidates.sort(key=lambda nameserver: (_RANK[nameserver.state], nameserver.rtt or 0.0))
         self._suspect(query.name, [nameserver for nameserver in candidates if nameserver.suspect])
         if candidates:
             await self._race(candidates, query, started, reply)
-        elif self._rules[suffix]:
+        elif nameservers:
             reply.problem = "no nameserver of the rule can be asked"
         else:
             reply.problem = "there is no nameserver for it"
         reply.seconds = time.monotonic() - started
         return reply
-
-    def _candidates(self, suffix: str, now: float) -> list[Nameserver]:
-        usable = [nameserver for nameserver in self._rules[suffix] if nameserver.usable(now)]
-        return sorted(usable, key=lambda nameserver: (_RANK[nameserver.state], nameserver.rtt or 0.0))
 
     async def _race(self, candidates: Sequence[Nameserver], query: Query, started: float, reply: Reply) -> None:
         waiting = list(candidates)

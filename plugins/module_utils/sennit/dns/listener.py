@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import socket
 import struct
 from collections import OrderedDict
@@ -26,7 +27,7 @@ PORT = 53
 MAX_TCP_CLIENTS = 128
 TCP_IDLE_TIMEOUT = 10.0
 MAX_PIPELINED = 16
-MAX_WAITING = 1024
+MAX_WAITING = 2048
 """UDP clients that wait for nameservers."""
 
 _BATCH = 64
@@ -43,6 +44,10 @@ _INTERFACE_INDEX = (-0x1000 + 8) & 0xFFFFFFFF  # SKF_AD_OFF + SKF_AD_IFINDEX
 
 class ListenError(Exception):
     """An address that the stub cannot answer at."""
+
+
+class NoSuchFamilyError(ListenError):
+    """A family that the host's kernel has not: nobody can ask there either."""
 
 
 class Listener:
@@ -66,6 +71,8 @@ class Listener:
             tcp = _bound(address, self._port, socket.SOCK_STREAM)
             self._servers.append(await asyncio.start_server(self._serve, sock=tcp, limit=MAX_MESSAGE + 2))
         except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT:
+                raise NoSuchFamilyError(str(error)) from error
             raise ListenError(f"cannot answer DNS at {address} port {self._port}: {error.strerror}") from error
 
     async def close(self) -> None:

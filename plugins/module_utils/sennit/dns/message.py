@@ -39,6 +39,7 @@ __all__ = [
     "OPT_TYPE",
     "PLAIN_UDP_SIZE",
     "UDP_SIZE",
+    "Key",
     "MessageError",
     "Query",
     "dns",
@@ -67,7 +68,12 @@ OPT = struct.Struct(">BHHBBHH")
 OPT_TYPE = 41
 DO = 0x8000
 _MAX_ADDITIONAL = 4
+_MAX_DATAGRAM = MAX_MESSAGE - 20 - 8  # less the headers of IPv4 and UDP
 _ESCAPE = re.compile(r"\\([^0-9])")
+
+
+Key = tuple[str, int, int, int, bool]
+"""What two queries have in common that one answer serves: name, type, class, flags, DO."""
 
 
 class MessageError(Exception):
@@ -106,11 +112,10 @@ class Query:
         self.flags = flags & (dns.flags.RD | dns.flags.CD | dns.flags.AD)
         self.edns = ednsflags is not None
         self.dnssec_ok = bool((ednsflags or 0) & DO)
-        self.udp_size = max(PLAIN_UDP_SIZE, udp_size)
+        self.udp_size = min(max(PLAIN_UDP_SIZE, udp_size), _MAX_DATAGRAM)
 
     @property
-    def key(self) -> tuple[str, int, int, int, bool]:
-        """What two queries have in common that one answer serves."""
+    def key(self) -> Key:
         return self.name, self.type, self.rdclass, self.flags, self.dnssec_ok
 
     def asking(self, owner: dns.name.Name) -> Query:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 
-from .listener import Listener, ListenError
+from .listener import Listener, ListenError, NoSuchFamilyError
 from .message import DNSPYTHON_IMPORT_ERROR
 from .process import CONFIGURE, LISTENING, PROBLEMS, QUERY, receive, send
 from .settings import Settings
@@ -76,7 +76,8 @@ class _Service:
                 await listener.open(address)
             except ListenError as error:
                 await listener.close()
-                self._failed[address] = str(error)
+                if not isinstance(error, NoSuchFamilyError):
+                    self._failed[address] = str(error)
             else:
                 self._listeners[address] = listener
         await self._tell()
