@@ -20,16 +20,25 @@ def enter(path: str) -> None:
 
 
 @contextlib.contextmanager
-def network_namespace() -> Iterator[str]:
-    """A new network namespace with a loopback device, entered for the length of the block."""
-    name = f"sdn{os.getpid()}"
+def inside(name: str) -> Iterator[None]:
+    """Have this thread in this network namespace for the length of the block."""
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    run("ip", "netns", "add", name)
+    enter(f"/run/netns/{name}")
     try:
-        run("ip", "-n", name, "link", "set", "lo", "up")
-        enter(f"/run/netns/{name}")
-        yield name
+        yield
     finally:
         enter(f"/proc/self/fd/{home}")
         os.close(home)
+
+
+@contextlib.contextmanager
+def network_namespace() -> Iterator[str]:
+    """A new network namespace with a loopback device, entered for the length of the block."""
+    name = f"sdn{os.getpid()}"
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        with inside(name):
+            yield name
+    finally:
         run("ip", "netns", "del", name)

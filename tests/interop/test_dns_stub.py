@@ -19,6 +19,7 @@ import pytest
 from tests.interop import lacking
 from tests.interop.agents import Mesh, run
 from tests.interop.nameservers import Resolver, dnsmasq, settings, stub, unbound
+from tests.interop.namespaces import inside
 
 MESH = {"alpha.demo.internal": ("100.64.0.1", "fd5e::1"), "beta.demo.internal": ("100.64.0.2",)}
 STUB, STUB_IPV6 = "100.100.100.100", "fd5e::24:6464"
@@ -284,3 +285,18 @@ def test_a_loop_through_a_resolver_that_merges_queries_is_cut(namespace: str, tm
         # The client asks unbound, so that the copy comes to unbound, which is waiting for the stub.
         run("dig", f"@{COMPANY}", "+tries=1", "+time=8", "www.example.com", check=False)
         assert COMPANY in resolver.problem("comes back to this host")
+
+
+def test_status_names_the_loop(tmp_path: Path) -> None:
+    """The host has its own forwarder, which forwards to the host's resolver: to the stub, since there is a mesh."""
+    with Mesh(tmp_path, "alpha", "beta") as mesh:
+        alpha, beta = mesh.hosts
+        (alpha.directory / "resolv.conf").write_text(f"nameserver {COMPANY}\n")
+        with inside(alpha.namespace), dnsmasq(tmp_path, COMPANY, {}, [STUB]):
+            alpha.start()
+            alpha.apply(mesh.netmap(1, alpha.node(), beta.node()))
+            assert rcode("www.example.com") == "SERVFAIL"
+            assert short("beta.demo.internal") == ["100.64.0.2"]
+            alpha.log.wait_for("comes back to this host")
+            assert f"nameserver {COMPANY} for names without a rule comes back" in alpha.cli("status").stdout
+            assert "looped" in alpha.cli("dns", "status").stdout
