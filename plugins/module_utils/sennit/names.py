@@ -57,6 +57,7 @@ class Names:
         self._put_back_at = float("-inf")
         self._changed = asyncio.Event()
         self._looking = asyncio.Lock()
+        self._watch: Optional[FileWatch] = None
 
     async def apply(self, view: Optional[DnsView]) -> None:
         """Have these names answered, and asked for by the host; None: have nothing to do with names."""
@@ -64,13 +65,22 @@ class Names:
         await self.look()
 
     async def look(self) -> None:
-        """Bring the stub and the host's resolver to what is wanted."""
+        """Bring the stub and the host's resolver to what is wanted.
+
+        Whoever is cancelled meanwhile, this comes to its end: a command of the host's that is half done would go on,
+        and meet the one that undoes it.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._look()))
+
+    async def _look(self) -> None:
         async with self._looking:
             if self._view is None:
                 await self._leave()
                 await self._stub.close()
             else:
                 await self._serve(self._view)
+            if self._watch is not None:
+                self._watch.watch(self._resolver.watched if self._view else ())
 
     async def close(self) -> None:
         self._view = None
@@ -78,20 +88,20 @@ class Names:
 
     async def watch(self) -> None:
         """Notice what others do to the host's resolver, for ever."""
-        watch = FileWatch()
+        watch = self._watch = FileWatch()
         loop = asyncio.get_running_loop()
 
         def readable() -> None:
             if watch.changed():
-                self._changed.set()
+                self._wake()
 
         loop.add_reader(watch.descriptor, readable)
+        watch.watch(self._resolver.watched if self._view else ())
         try:
             while True:
-                watch.watch(self._resolver.watched if self._view else ())
                 review = RETRY_INTERVAL if self._resolver.problem else REVIEW_INTERVAL
                 try:
-                    await asyncio.wait_for(self._changed.wait(), review if self._view else None)
+                    await asyncio.wait_for(self._changed.wait(), review)
                 except asyncio.TimeoutError:
                     pass
                 else:
@@ -100,6 +110,7 @@ class Names:
                 if self._view is not None:
                     await self.look()
         finally:
+            self._watch = None
             loop.remove_reader(watch.descriptor)
             watch.close()
 
@@ -197,7 +208,7 @@ class Names:
 
     def _wanted(self, view: DnsView) -> Wanted:
         return Wanted(
-            stub=view.stub,
+            stub=tuple(address for address in view.stub if address in self._stub.listening),
             search=view.search,
             routed=(*(rule.suffix for rule in view.rules), *reverse_zones(view.pools)),
             everything=bool(view.nameservers) and (view.override or not self._resolver.found.nameservers),

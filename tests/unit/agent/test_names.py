@@ -34,6 +34,7 @@ class World:
         self.owner = "file"
         self.own: tuple[str, ...] = ("192.0.2.53",)
         self.trampled = False
+        self.stub: tuple[str, ...] = ("100.100.100.100", "fd5e::24:6464")
         self.settings: Settings | None = None
         self.wanted: Wanted | None = None
         self.flushed: list[bool] = []
@@ -50,7 +51,7 @@ class Stub:
 
     @property
     def listening(self) -> tuple[str, ...]:
-        return ("100.100.100.100",) if self.running and self._world.answers else ()
+        return self._world.stub if self.running and self._world.answers else ()
 
     async def configure(self, settings: Settings) -> None:
         if settings != self._world.settings or not self.running:
@@ -148,6 +149,30 @@ def test_a_stub_that_does_not_answer_is_not_asked(world: World) -> None:
 
     run(steps)
     assert world.done == ["stub", "resolver", "undo", "resolver"]
+
+
+def test_the_host_asks_where_there_are_answers(world: World) -> None:
+    world.stub = ("100.100.100.100",)
+
+    async def steps(names: Names) -> None:
+        await names.apply(view())
+        assert world.wanted and world.wanted.stub == world.stub
+        world.stub = ("fd5e::24:6464", "100.100.100.100")
+        await names.look()
+        assert world.wanted.stub == view().stub
+
+    run(steps)
+
+
+def test_what_has_begun_comes_to_its_end_before_it_is_undone(world: World) -> None:
+    async def steps(names: Names) -> None:
+        applying = asyncio.ensure_future(names.apply(view()))
+        await asyncio.sleep(0)
+        applying.cancel()
+        await names.close()
+
+    run(steps)
+    assert world.done in (["undo"], ["stub", "resolver", "undo", "no stub"])
 
 
 def test_caches_are_flushed_for_a_new_map_alone(world: World) -> None:

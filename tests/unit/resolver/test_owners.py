@@ -236,6 +236,7 @@ def debian(commands: Commands, place: Place, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(resolvconf, "_DEBIAN_STATIC", (str(tmp_path / "tail"),))
     (tmp_path / "tail").write_text("nameserver 192.0.2.54\n")
     double = DebianDouble(commands, place.path, tmp_path / "interface")
+    monkeypatch.setattr(resolvconf, "is_there", lambda: True)
     double.command(["-a", "eth0.inet"], "nameserver 192.0.2.53\nsearch example.net\n")
     return double
 
@@ -259,7 +260,8 @@ def test_another_record_before_ours_is_told_of(debian: DebianDouble, place: Plac
         DebianResolvconf(place).apply(WANTED)
 
 
-def test_openresolv_gets_an_exclusive_record(commands: Commands, place: Place) -> None:
+def test_openresolv_gets_an_exclusive_record(commands: Commands, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolvconf, "is_there", lambda: True)
     records = {"eth0.dhcp": "nameserver 192.0.2.53\nsearch example.net\n"}
 
     def command(arguments: list[str], text: str) -> str:
@@ -282,6 +284,18 @@ def test_openresolv_gets_an_exclusive_record(commands: Commands, place: Place) -
     assert way.found(STUB).nameservers == ("192.0.2.53",)
     way.undo()
     assert "sennit0" not in records
+
+
+def test_what_has_been_removed_since_has_nothing_to_undo(
+    commands: Commands, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolvconf, "is_there", lambda: False)
+    Path(place.path).write_text("nameserver 192.0.2.1\n")
+    for name in ("resolvconf", "openresolv"):
+        RecordStore(place.record_path).save(Record(name))
+        assert reconcile.reconcile(place, WANTED, True)["problem"] == ""
+        assert reconcile.undo(place) == {"changes": [f"{place.path} is as it was"], "problem": ""}
+    assert commands.run == []
 
 
 def test_a_command_that_fails_or_is_missing_says_so(commands: Commands, place: Place) -> None:
@@ -332,6 +346,14 @@ def test_a_link_that_cannot_be_replaced_is_not_written_through(place: Place, mon
     with pytest.raises(ResolverError, match="cannot be replaced: Read-only file system"):
         File(place, store).apply(WANTED)
     assert target.read_text() == "nameserver 192.0.2.1\n"
+
+
+def test_a_file_that_could_not_be_kept_whole_is_left_alone(place: Place) -> None:
+    content = b"nameserver 192.0.2.1\n" * 4000
+    Path(place.path).write_bytes(content)
+    assert "too large" in reconcile.reconcile(place, WANTED, True)["problem"]
+    assert reconcile.undo(place) == {"changes": [], "problem": ""}
+    assert Path(place.path).read_bytes() == content
 
 
 def test_mode_and_text_come_back(place: Place) -> None:

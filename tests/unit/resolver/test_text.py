@@ -114,9 +114,9 @@ def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "original",
-    [Original(), Original(FILE, b"\xff\0nameserver\n", 0o640, 5, 6), Original(SYMLINK, b"../run/\xe9", 0o777)],
+    [None, Original(), Original(FILE, b"\xff\0nameserver\n", 0o640, 5, 6), Original(SYMLINK, b"../run/\xe9", 0o777)],
 )
-def test_a_record_is_read_as_it_was_written(tmp_path: Path, original: Original) -> None:
+def test_a_record_is_read_as_it_was_written(tmp_path: Path, original: Original | None) -> None:
     store = RecordStore(str(tmp_path / "resolver.json"))
     assert store.load() is None
     store.save(Record("file", original))

@@ -45,7 +45,8 @@ class File:
             # What was there before us, or what somebody has written since: a DHCP client with news, say.
             self._store.save(Record(NAME, now))
         elif kept is None:
-            self._store.save(Record(NAME))
+            # Nobody knows any more what was there; so nothing will be.
+            self._store.save(Record(NAME, Original()))
         content = render(wanted, self._before())
         if now.kind == FILE and now.content == content:
             return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import stat
@@ -36,10 +37,10 @@ class Original:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """owner: the name of the way that was taken; original: what it replaced, if it did."""
+    """owner: the name of the way that was taken; original: what it replaced, of the way that does."""
 
     owner: str
-    original: Original = Original()
+    original: Optional[Original] = None
 
 
 class RecordStore:
@@ -63,7 +64,8 @@ class RecordStore:
     def save(self, record: Record) -> None:
         """Raises ResolverError."""
         values = dataclasses.asdict(record)
-        values["original"]["content"] = record.original.content.decode("utf-8", "surrogateescape")
+        if record.original is not None:
+            values["original"]["content"] = record.original.content.decode("utf-8", "surrogateescape")
         try:
             files.replace(self._path, json.dumps(values, indent=2, sort_keys=True).encode() + b"\n")
         except OSError as error:
@@ -79,7 +81,7 @@ class RecordStore:
 
 
 def capture(path: str, limit: int) -> Original:
-    """What is at a path now; of a file at most so many bytes. Raises OSError."""
+    """What is at a path now. Raises OSError, also for a file of more bytes than the limit."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -88,16 +90,20 @@ def capture(path: str, limit: int) -> Original:
     if stat.S_ISLNK(status.st_mode):
         return Original(SYMLINK, os.fsencode(os.readlink(path)), *owner)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(0, "neither a file nor a symbolic link", path)
+        raise OSError(errno.EINVAL, "neither a file nor a symbolic link", path)
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, "too large for what it is", path)
     with open(path, "rb") as file:
         return Original(FILE, file.read(limit), *owner)
 
 
 def _decoded(text: bytes) -> Record:
     values = json.loads(text)
-    original = values["original"]
+    owner, original = str(values["owner"]), values["original"]
+    if original is None:
+        return Record(owner)
     kind, content = str(original["kind"]), str(original["content"]).encode("utf-8", "surrogateescape")
     if kind not in (FILE, SYMLINK, ABSENT):
         raise ValueError(f"{kind[:20]!r} is no kind of file")
     numbers = [int(original[name]) for name in ("mode", "uid", "gid")]
-    return Record(str(values["owner"]), Original(kind, content, *numbers))
+    return Record(owner, Original(kind, content, *numbers))

@@ -51,7 +51,8 @@ class Openresolv:
         return _told(before, read(self._path))
 
     def undo(self) -> list[str]:
-        run(_COMMAND, "-f", "-d", self._interface)
+        if is_there():  # else its records are nothing any more
+            run(_COMMAND, "-f", "-d", self._interface)
         return []
 
     def watched(self) -> list[str]:
@@ -83,7 +84,8 @@ class DebianResolvconf:
         return _told(before, after)
 
     def undo(self) -> list[str]:
-        run(_COMMAND, "-d", _DEBIAN_RECORD)
+        if is_there():
+            run(_COMMAND, "-d", _DEBIAN_RECORD)
         return []
 
     def watched(self) -> list[str]:
