@@ -5,11 +5,13 @@
 """How the control process and a worker talk: lists of Python values over a socket pair.
 
 SOCK_SEQPACKET keeps messages whole and says when the other side is gone. Both ends are forks of one process, so pickle
-carries nothing here that comes from outside.
+carries nothing here that comes from outside. Beside the sockets lie two counters in shared memory: whoever only wants to
+know whether a message has come, for every batch of packets, asks the kernel nothing.
 """
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import socket
 from typing import Any, Optional
@@ -22,18 +24,23 @@ _MAX_SOCKETS = 1  # handed over in one message
 class Channel:
     """One end. Neither direction ever blocks."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, counters: memoryview, own: int) -> None:
+        """counters: of the messages that either side has sent, of which ours is the one at `own`."""
         end.setblocking(False)
         try:
             end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
         except PermissionError:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self.socket = end
+        self._counters = counters
+        self._own = own
+        self._received = 0
 
     @staticmethod
     def pair() -> tuple[Channel, Channel]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return Channel(ours), Channel(theirs)
+        counters = memoryview(mmap.mmap(-1, 8)).cast("I")
+        return Channel(ours, counters, 0), Channel(theirs, counters, 1)
 
     def send(self, values: list[Any]) -> bool:
         """Whether there was room for the message. Raises OSError when the other side is gone.
@@ -46,7 +53,12 @@ class Channel:
             socket.send_fds(self.socket, [message], [each.fileno() for each in sockets])
         except BlockingIOError:
             return False
+        self._counters[self._own] = (self._counters[self._own] + 1) & 0xFFFFFFFF
         return True
+
+    def waits(self) -> bool:
+        """Whether a message has come. One that comes right now may be missed, and so is the end of the other side."""
+        return self._counters[1 - self._own] != self._received
 
     def receive(self) -> Optional[list[Any]]:
         """The next message, or None when there is none. Raises EOFError when the other side is gone."""
@@ -60,6 +72,7 @@ class Channel:
             raise EOFError from error
         if not message:
             raise EOFError
+        self._received = (self._received + 1) & 0xFFFFFFFF
         values: list[Any] = pickle.loads(message)  # noqa: S301 (from our own fork)
         return values + [socket.socket(fileno=descriptor) for descriptor in descriptors]
 

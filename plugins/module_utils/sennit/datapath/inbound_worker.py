@@ -20,6 +20,9 @@ from .tun import Tun
 from .udp import UdpSocket
 from .worker import BUDGET, RemovePeer, Report, Reporter, SetPeer
 
+_ENOUGH = BUDGET // 2
+"""Datagrams of one receive that are worth a turn: to ask for more that is not there yet would cost a call."""
+
 
 class InboundWorker:
     """One loop over two descriptors, asleep while neither has anything. `outbound` leads to the other worker."""
@@ -62,10 +65,13 @@ class InboundWorker:
                 break
             length, size, source = received
             # They may come on a keypair that was installed a moment ago.
-            self._obey()
+            if self._channel.waits():
+                self._obey()
             datagrams = arrivals.received(length, size)
             budget -= len(datagrams)
             inbound.take(datagrams, source, now, arrivals)
+            if len(datagrams) >= _ENOUGH:
+                break
         self._reporter.worked()
         # What the packets bring about, such as a new keypair or endpoint, must be known before they are answered.
         commands = inbound.take_commands()

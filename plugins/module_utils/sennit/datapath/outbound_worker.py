@@ -62,7 +62,8 @@ class OutboundWorker:
             outbound.drop(DropReason.MALFORMED_OUTGOING_PACKET, malformed)
         for packets in runs:
             # They may be answers to what the other worker received a moment ago, on a new keypair or endpoint.
-            self._obey(self._inbound)
+            if self._inbound.waits():
+                self._obey(self._inbound)
             self._send(outbound.send(packets, now))
 
     def _send(self, batches: list[Batch]) -> None:
