@@ -5,8 +5,8 @@
 """How the control process and a worker talk: lists of Python values over a socket pair.
 
 SOCK_SEQPACKET keeps messages whole and says when the other side is gone. Both ends are forks of one process, so pickle
-carries nothing here that comes from outside. Beside the sockets lie two counters in shared memory: whoever only wants to
-know whether a message has come, for every batch of packets, asks the kernel nothing.
+carries nothing here that comes from outside. Beside the sockets lie two counters in shared memory: whoever only wants
+to know whether a message has come, for every batch of packets, asks the kernel nothing.
 """
 
 from __future__ import annotations
