@@ -139,6 +139,11 @@ def _parser() -> argparse.ArgumentParser:
     dns_query.add_argument("--json", action="store_true", help="the result, for programs")
     dns_query.set_defaults(run=_dns_query)
 
+    # launcher.py does not let it come this far; it is here to be found, and for those who run this file.
+    wireguard = commands.add_parser("wireguard", help="a WireGuard interface in userspace, configured with wg")
+    wireguard.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="see: wireguard --help")
+    wireguard.set_defaults(run=_wireguard)
+
     version = commands.add_parser("version", help="the version installed, and the one that runs")
     version.set_defaults(run=_version)
     return parser
@@ -216,6 +221,12 @@ def _confirm(options: argparse.Namespace) -> int:
         identity = trial["id"]
     call(options.socket, "trial.confirm", {"id": identity})
     return 0
+
+
+def _wireguard(options: argparse.Namespace) -> int:
+    from . import standalone  # noqa: PLC0415
+
+    return standalone.main(options.arguments)
 
 
 def _version(options: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ MTU = 1420
 """Until somebody sets another."""
 
 _LEVELS = {"verbose": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO, "error": logging.ERROR}
-_READY = b"1"
+_READY = "ready"
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -41,42 +41,75 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         logger.error("the Python library PyNaCl (python3-nacl) is not installed")
         return 1
     if options.foreground or os.environ.get("WG_PROCESS_FOREGROUND") == "1":
-        return _run(options.interface, None)
-    ready, told = os.pipe()
+        return _run(options.interface, _Command(None))
+    told, pipe = os.pipe()
     if os.fork():
-        os.close(told)
+        os.close(pipe)
         # The interface is there, and its socket, when the command returns.
-        return 0 if os.read(ready, 1) else 1
-    os.close(ready)
+        outcome = os.read(told, 4096).decode()
+        if outcome not in (_READY, ""):
+            logger.error("%s", outcome)
+        return 0 if outcome == _READY else 1
+    os.close(told)
+    _detach()
+    return _run(options.interface, _Command(pipe))
+
+
+class _Command:
+    """The command that waits for the daemon which it has become, if it has."""
+
+    def __init__(self, pipe: Optional[int]) -> None:
+        self._pipe = pipe
+
+    def tell(self, outcome: str) -> bool:
+        """_READY, or why not; once. False when nobody waits."""
+        if self._pipe is None:
+            return False
+        os.write(self._pipe, outcome.encode())
+        os.close(self._pipe)
+        self._pipe = None
+        return True
+
+
+def _detach() -> None:
+    """Leave the terminal, but for a log that was asked for: before there are workers, which would keep it."""
     os.setsid()
-    return _run(options.interface, told)
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    log_wanted = os.environ.get("LOG_LEVEL", "silent") != "silent"
+    for descriptor in (0, 1) if log_wanted else (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
 
 
-def _run(interface: str, told: Optional[int]) -> int:
-    """``told``: where to say that the interface is there; then this is a daemon."""
+def _run(interface: str, command: _Command) -> int:
     datapath = UserspaceDatapath(bytes(KEY_LENGTH), interface, 0, MTU, 0)
     try:
         # It forks its workers while this process is still small.
         datapath.start()
     except DatapathError as error:
-        logger.error("%s", error)
-        return 1
+        return _failed(error, command)
 
     import asyncio  # noqa: PLC0415
 
     try:
-        asyncio.run(_serve(datapath, interface, told))
+        asyncio.run(_serve(datapath, interface, command))
     except InterfaceGoneError as error:
         logger.info("%s", error)
     except (DatapathError, OSError) as error:
-        logger.error("%s", error)
-        return 1
+        return _failed(error, command)
     finally:
         datapath.close()
     return 0
 
 
-async def _serve(datapath: UserspaceDatapath, interface: str, told: Optional[int]) -> None:
+def _failed(error: Exception, command: _Command) -> int:
+    if not command.tell(str(error)):
+        logger.error("%s", error)
+    return 1
+
+
+async def _serve(datapath: UserspaceDatapath, interface: str, command: _Command) -> None:
     """Until there is a reason to end. Raises DatapathError, OSError."""
     import asyncio  # noqa: PLC0415
 
@@ -89,8 +122,7 @@ async def _serve(datapath: UserspaceDatapath, interface: str, told: Optional[int
     await server.start()
     parts = [asyncio.ensure_future(part) for part in (datapath.run(), server.removed(), stop.wait())]
     try:
-        if told is not None:
-            _detach(told)
+        command.tell(_READY)
         logger.info("%s is there", interface)
         done, _pending = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         for part in done:
@@ -100,18 +132,6 @@ async def _serve(datapath: UserspaceDatapath, interface: str, told: Optional[int
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
         await server.close()
-
-
-def _detach(told: int) -> None:
-    """Let the command return. Its terminal stays open only for a log that was asked for."""
-    null = os.open(os.devnull, os.O_RDWR)
-    log_wanted = os.environ.get("LOG_LEVEL", "silent") != "silent"
-    for descriptor in (0, 1) if log_wanted else (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.close(null)
-    os.chdir("/")
-    os.write(told, _READY)
-    os.close(told)
 
 
 def _parser() -> argparse.ArgumentParser:
