@@ -185,7 +185,8 @@ async def _ask_by_udp(destination: tuple[Any, ...], query: Query, edns: bool = T
 
     with _connecting(destination, socket.SOCK_DGRAM) as udp:
         udp.connect(destination)
-        loop.add_reader(udp, readable)
+        descriptor = udp.fileno()  # by which the loop finds it faster than by the socket
+        loop.add_reader(descriptor, readable)
         try:
             for timeout in UDP_TIMEOUTS:
                 udp.send(question_for(query, ident, edns))
@@ -193,7 +194,7 @@ async def _ask_by_udp(destination: tuple[Any, ...], query: Query, edns: bool = T
                 if found.done():
                     return found.result()
         finally:
-            loop.remove_reader(udp)
+            loop.remove_reader(descriptor)
     return None
 
 
