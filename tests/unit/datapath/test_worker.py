@@ -142,3 +142,48 @@ def test_a_peer_with_very_many_prefixes_fits() -> None:
         assert other.receive() == [command]
     one.close()
     other.close()
+
+
+def test_a_socket_is_handed_over() -> None:
+    """Behind the other values; it is one of the receiver's own, to the same."""
+    one, other = Channel.pair()
+    ours, theirs = socket.socketpair()
+    assert one.send(["before", ours, "after"])
+    ours.close()
+    before, after, received = other.receive() or []
+    assert (before, after) == ("before", "after")
+    theirs.send(b"through it")
+    assert received.recv(100) == b"through it"
+    assert other.receive() is None
+    for each in (theirs, received, one, other):
+        each.close()
+
+
+def test_a_report_that_is_asked_for_comes_at_once_and_behind_what_was_counted(bench: Bench) -> None:
+    bench.work()
+    assert bench.received() == 1
+    bench.half.count = 2
+    for number in (7, 8):
+        bench.reporter.demand(worker.Report(number))
+    bench.reporter.report()
+    assert bench.end.receive() == [Dropped(DropReason.WRONG_LENGTH, 2), worker.Report(7), worker.Report(8)]
+    assert bench.end.receive() is None
+    # Also when there is nothing to tell.
+    bench.reporter.demand(worker.Report(9))
+    bench.reporter.report()
+    assert bench.end.receive() == [worker.Report(9)]
+
+
+def test_a_report_that_does_not_fit_is_sent_later(bench: Bench) -> None:
+    bench.fill()
+    bench.work(3)
+    bench.reporter.demand(worker.Report(1))
+    bench.reporter.report()
+    bench.drain()
+    for _ in range(2):
+        bench.clock.now += REPORT_INTERVAL
+        bench.reporter.report()
+    messages = []
+    while (message := bench.end.receive()) is not None:
+        messages += message
+    assert messages == [Dropped(DropReason.WRONG_LENGTH, 3), worker.Report(1)]

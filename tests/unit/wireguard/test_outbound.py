@@ -236,3 +236,68 @@ def test_commands_for_a_peer_that_is_gone_do_nothing(outbound: Outbound) -> None
     assert outbound.send_keepalive(gone, NOW) == []
     assert outbound.send([], NOW) == []
     assert outbound.take_events() == []
+
+
+def test_padding_follows_the_mtu(outbound: Outbound) -> None:
+    """On the session that is up, and on those to come. The counter goes on."""
+    outbound.use_keypair(PEER, KEYPAIR, NOW)
+    lengths = []
+    for mtu in (MTU, 1283, 1500):
+        outbound.set_mtu(mtu)
+        ((_endpoint, datagrams),) = outbound.send([packet(bytes(1275 - 20))], NOW)
+        lengths.append((opened(bytes(datagrams[0]))[0], len(datagrams[0]) - 32))
+    assert lengths == [(0, 1280), (1, 1280), (2, 1280)]
+    outbound.set_mtu(1277)
+    ((_endpoint, datagrams),) = outbound.send([packet(bytes(1275 - 20))], NOW)
+    assert len(datagrams[0]) - 32 == 1277
+    other = replace(KEYPAIR, local_index=8, created_at=KEYPAIR.created_at + 1)
+    outbound.use_keypair(PEER, other, NOW)
+    ((_endpoint, datagrams),) = outbound.send([packet(bytes(1275 - 20))], NOW)
+    assert len(datagrams[0]) - 32 == 1277
+
+
+def udp(source_port: int, destination_port: int, destination: str = ENDPOINT[0]) -> bytes:
+    return packet(struct.pack("!HHHH", source_port, destination_port, 8, 0), destination)
+
+
+def test_what_was_sealed_is_not_sealed_again(outbound: Outbound) -> None:
+    """The way to the endpoint leads into the tunnel. Other traffic to that host may well go through it."""
+    outbound.port = 4000
+    outbound.set_peer(PEER, ("0.0.0.0/0",))
+    outbound.use_keypair(PEER, KEYPAIR, NOW)
+    own, others = udp(4000, ENDPOINT[1]), [udp(4001, ENDPOINT[1]), udp(4000, 53), packet(b"12345678", ENDPOINT[0])]
+    assert outbound.send([own, own], NOW) == []
+    ((_endpoint, datagrams),) = outbound.send([own, *others], NOW)
+    assert [opened(bytes(datagram))[1][: len(other)] for datagram, other in zip(datagrams, others)] == others
+    assert Dropped(DropReason.ROUTING_LOOP, 3) in outbound.take_events()
+    # Once the endpoint is elsewhere, it is traffic like any other.
+    outbound.set_endpoint(PEER, ("203.0.113.1", 1))
+    ((_endpoint, datagrams),) = outbound.send([own], NOW)
+    assert len(datagrams) == 1
+
+
+def test_what_was_sealed_is_known_in_ipv6_too(outbound: Outbound) -> None:
+    outbound.port = 4000
+    outbound.set_peer(PEER, ("::/0",))
+    outbound.set_endpoint(PEER, ("2001:db8::1", 5))
+    outbound.use_keypair(PEER, KEYPAIR, NOW)
+    address = bytes.fromhex("20010db8000000000000000000000001")
+
+    def ipv6(protocol: int, *ports: int) -> bytes:
+        return struct.pack("!IHBB16s16sHHHH", 6 << 28, 8, protocol, 64, bytes(16), address, *ports, 8, 0)
+
+    assert outbound.send([ipv6(17, 4000, 5)], NOW) == []
+    ((_endpoint, datagrams),) = outbound.send([ipv6(17, 4000, 6), ipv6(6, 4000, 5)], NOW)
+    assert len(datagrams) == 2
+
+
+@given(st.binary(min_size=20, max_size=60))
+def test_any_packet_to_the_endpoint(content: bytes) -> None:
+    outbound = Outbound(MTU)
+    outbound.set_peer(PEER, ("0.0.0.0/0",))
+    outbound.set_endpoint(PEER, ENDPOINT)
+    outbound.use_keypair(PEER, KEYPAIR, NOW)
+    header = bytearray(content)
+    header[0] = 0x40 | header[0] & 15
+    header[16:20] = bytes(int(part) for part in ENDPOINT[0].split("."))
+    assert len(outbound.send([bytes(header)], NOW)) == 1
