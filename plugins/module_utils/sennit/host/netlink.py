@@ -15,17 +15,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import os
 import socket
 import struct
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
+from ..netlink import CREATE, EXCL, Netlink
 from .routes import IPV4, IPV6, PROTOCOL, Difference, Place, Present, Wanted, difference
 from .surroundings import Link, Route, Rule, Surroundings, exit_node_refusal, notices, table_refusal
 
 try:
-    from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
     from pyroute2.netlink.rtnl import (
         RTM_DELADDR,
         RTM_DELROUTE,
@@ -51,11 +50,7 @@ else:
 _FAMILIES = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
 _LENGTHS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
-# linux/netlink.h: length, type, flags, sequence number and port, then for an error its number
-_NLMSGHDR = struct.Struct("=IHHII")
-_ERROR = struct.Struct("=i")
-_NLMSG_ERROR = 2
-_NLMSG_DONE = 3
+_NLMSGHDR = struct.Struct("=IHHII")  # linux/netlink.h: length, type, flags, sequence number and port
 # linux/if.h, linux/if_link.h, linux/fib_rules.h, linux/rtnetlink.h
 _IFF_UP = 0x1
 _IFF_MULTICAST = 0x1000
@@ -168,71 +163,38 @@ def _remove_routes(host: _Host, todo: Difference, which: Callable[[str], bool]) 
 def _opened(place: Place) -> Iterator[_Host]:
     if PYROUTE2_IMPORT_ERROR is not None:
         raise OSError(errno.ENOPKG, "the Python library pyroute2 is not installed")
-    with _Netlink() as netlink:
-        yield _Host(netlink, place)
+    with contextlib.closing(Netlink(socket.NETLINK_ROUTE)) as netlink:
+        yield _Host(_Netlink(netlink), place)
 
 
 class _Netlink:
-    """A socket to the kernel's routing tables, one request at a time (rtnetlink(7))."""
+    """A socket to the kernel's routing tables, for pyroute2's messages. Its methods raise OSError (rtnetlink(7))."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._socket.bind((0, 0))
-        self._sequence = 0
-
-    def __enter__(self) -> _Netlink:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._socket.close()
+    def __init__(self, socket_: Netlink) -> None:
+        self._socket = socket_
 
     def dump(self, request: int, message: Any) -> list[Any]:
-        """All objects of the message's kind and family. Raises OSError."""
-        kind = type(message)
-        objects = []
-        for data in self._replies(request, NLM_F_DUMP, message):
-            found = kind(data)
-            found.decode()
-            objects.append(found)
-        return objects
+        """All objects of the message's kind and family."""
+        return [_decoded(type(message), body) for body in self._socket.dump(request, _encoded(message))]
 
-    def get(self, request: int, message: Any) -> list[Any]:
-        """The one object that is asked for. Raises OSError when there is none."""
-        kind = type(message)
-        found = kind(next(self._replies(request, 0, message)))
-        found.decode()
-        return [found]
+    def get(self, request: int, message: Any) -> Any:
+        """The one object that is asked for."""
+        return _decoded(type(message), self._socket.get(request, _encoded(message)))
 
     def change(self, request: int, flags: int, message: Any) -> None:
-        """One change. Raises OSError with the kernel's reason."""
-        for _data in self._replies(request, NLM_F_ACK | flags, message):
-            raise OSError(errno.EPROTO, "the kernel answered a change with an object")
+        self._socket.change(request, flags, _encoded(message))
 
-    def _replies(self, request: int, flags: int, message: Any) -> Iterator[bytes]:
-        """Every message of the reply, without the one that ends it."""
-        self._sequence += 1
-        header = message["header"]
-        header["type"], header["flags"], header["sequence_number"] = request, NLM_F_REQUEST | flags, self._sequence
-        message.encode()
-        self._socket.send(message.data)
-        while True:
-            # The kernel never puts more than 32 KiB into one datagram of a dump.
-            datagram = self._socket.recv(65536)
-            offset = 0
-            while offset + _NLMSGHDR.size <= len(datagram):
-                length, kind, _flags, sequence, _port = _NLMSGHDR.unpack_from(datagram, offset)
-                part = datagram[offset : offset + length]
-                offset += max(_NLMSGHDR.size, length + 3 & ~3)
-                if sequence != self._sequence:
-                    continue
-                if kind == _NLMSG_DONE:
-                    return
-                if kind == _NLMSG_ERROR:
-                    code = -int(_ERROR.unpack_from(part, _NLMSGHDR.size)[0])
-                    if code:
-                        raise OSError(code, os.strerror(code))
-                    return
-                yield part
+
+def _encoded(message: Any) -> bytes:
+    """Without its header."""
+    message.encode()
+    return bytes(message.data[_NLMSGHDR.size :])
+
+
+def _decoded(kind: Any, body: memoryview) -> Any:
+    message = kind(_NLMSGHDR.pack(_NLMSGHDR.size + len(body), 0, 0, 0, 0) + body)
+    message.decode()
+    return message
 
 
 class _Host:
@@ -302,7 +264,7 @@ class _Host:
             fields = {"family": _family(destination), "dst_len": _LENGTHS[_family(destination)]}
             request = _message(rtmsg, fields, [("RTA_DST", destination), ("RTA_MARK", self._place.fwmark)])
             try:
-                found |= {message.get_attr("RTA_OIF") for message in self._netlink.get(RTM_GETROUTE, request)}
+                found.add(self._netlink.get(RTM_GETROUTE, request).get_attr("RTA_OIF"))
             except OSError:  # there is no way there
                 continue
         return frozenset(found)
@@ -314,7 +276,7 @@ class _Host:
 
     def change(self, verb: str, what: str, request: int, message: Any) -> None:
         """Send one change and keep what came of it; without a verb it is not worth a line in the log."""
-        flags = NLM_F_CREATE | NLM_F_EXCL if request in (RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE) else 0
+        flags = CREATE | EXCL if request in (RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE) else 0
         try:
             self._netlink.change(request, flags, message)
         except OSError as error:
