@@ -22,6 +22,7 @@ from sennit import api
 from sennit.key import ensure_private_key
 from sennit.netmap.model import KIND_NODE, Netmap, Network, Node
 from sennit.netmap.signing import generate_signing_key, sign, verify_key_of
+from sennit.wireguard.constants import REKEY_AFTER_TIME
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 NETWORK = Network("demo", "demo.internal", ("100.64.0.0/10", "fd5e::/48"))
@@ -154,9 +155,13 @@ class Host:
         run("ip", "-n", self.namespace, "link", "add", "eth0", "type", "veth",
             "peer", "name", self.name, "netns", switch)  # fmt: skip
         run("ip", "-n", switch, "link", "set", self.name, "master", "br0", "up")
+        ipv6 = Path("/proc/net/if_inet6").exists()
+        if ipv6:
+            # Its addresses are as they are to be at once, and not tentative for a second or two.
+            self.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
         run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
         run("ip", "-n", self.namespace, "addr", "add", f"{self.underlay[0]}/24", "dev", "eth0")
-        if Path("/proc/net/if_inet6").exists():
+        if ipv6:
             run("ip", "-n", self.namespace, "addr", "add", f"{self.underlay[1]}/64", "dev", "eth0", "nodad")
 
     def node(self, **changes: Any) -> Node:
@@ -296,12 +301,17 @@ class Mesh:
         return sign(payload, self.signing_key)
 
 
+def same_session(before: float, after: float) -> bool:
+    """Whether two times of the latest handshake are of one session, or of one that was renewed when it was old."""
+    return after == before or after - before >= REKEY_AFTER_TIME
+
+
 @contextlib.contextmanager
-def steady_ping(host: Host, address: str) -> Iterator[list[str]]:
-    """Pings ten times a second for the length of the block; then the list holds the sequence numbers that were lost."""
+def steady_ping(host: Host, address: str, interval: float = 0.1) -> Iterator[list[str]]:
+    """Pings every so many seconds while the block runs; then the list holds the sequence numbers that were lost."""
     lost: list[str] = []
     process = subprocess.Popen(
-        ["ip", "netns", "exec", host.namespace, "ping", "-n", "-O", "-i", "0.1", address],
+        ["ip", "netns", "exec", host.namespace, "ping", "-n", "-O", "-i", str(interval), address],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     if process.stdout is None:

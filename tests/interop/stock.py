@@ -24,13 +24,16 @@ class StockPeer:
         self._key = host.directory / "state/private.key"
 
     def __enter__(self) -> StockPeer:
-        # It comes back when the interface is there and its control socket listens.
-        self.host.run(self._program, self.interface)
+        self._make()
         self.wg("set", self.interface, "listen-port", str(PORT), "private-key", str(self._key))
         self.host.run("ip", "link", "set", self.interface, "mtu", "1420", "up")
         self.host.run("ip", "addr", "add", f"{self.host.addresses[0]}/10", "dev", self.interface)
         self.host.run("ip", "addr", "add", f"{self.host.addresses[1]}/48", "dev", self.interface, "nodad")
         return self
+
+    def _make(self) -> None:
+        # It comes back when the interface is there and its control socket listens.
+        self.host.run(self._program, self.interface)
 
     def __exit__(self, *_exception: object) -> None:
         daemons = [os.pidfd_open(int(pid)) for pid in run("ip", "netns", "pids", self.host.namespace).split()
@@ -56,6 +59,13 @@ class StockPeer:
     def shown(self, what: str) -> str:
         """A field of `wg show` of its only peer."""
         return self.wg("show", self.interface, what).split("\t", 1)[1].strip()
+
+
+class KernelPeer(StockPeer):
+    """The kernel's own WireGuard instead, where it has one."""
+
+    def _make(self) -> None:
+        self.host.run("ip", "link", "add", self.interface, "type", "wireguard")
 
 
 def encoded(public_key: bytes) -> str:

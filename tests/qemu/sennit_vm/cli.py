@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,8 @@ PACKAGES = {
 def main() -> int:
     """Run one command; returns its exit status."""
     arguments = _parser().parse_args()
+    # So that the scratch directory is removed then, too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     try:
         if not command:
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE, help="the Debian release of the kernel")
     parser.add_argument("--append", metavar="ARGUMENT", action="append", default=[], help="an argument of the kernel")
-    parser.add_argument("--timeout", type=float, default=900, help="seconds (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds (default: %(default)s)")
     parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
     return parser
 

@@ -93,13 +93,16 @@ class Vm:
         Raises LabError when that has not come to an end after `timeout` seconds.
         """
         self._pack_initramfs(command, directory)
-        with self._files():
-            try:
-                qemu = subprocess.run(
-                    self._qemu(arguments), stdin=subprocess.DEVNULL, stdout=output, timeout=timeout, check=False
-                )
-            except subprocess.TimeoutExpired:
-                raise self._failure(f"the command has not ended after {timeout:.0f} s") from None
+        files = self._files()
+        try:
+            qemu = subprocess.run(
+                self._qemu(arguments), stdin=subprocess.DEVNULL, stdout=output, timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise self._failure(f"the command has not ended after {timeout:.0f} s") from None
+        finally:
+            files.kill()
+            files.wait()
         status = self._status.read_text(encoding="ascii").strip() if self._status.exists() else ""
         if not status:
             raise self._failure(f"it ended before the command did (exit status of QEMU: {qemu.returncode})")
@@ -132,7 +135,7 @@ class Vm:
         return self._scratch / "initramfs.cpio"
 
     def _files(self) -> subprocess.Popen[bytes]:
-        """The process that serves the machine's file system. It ends when QEMU does."""
+        """The process that serves the machine's file system."""
         shared = self._scratch / "machine"
         shared.mkdir()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -149,7 +152,8 @@ class Vm:
 
     def _qemu(self, arguments: Sequence[str]) -> list[str]:
         return [
-            "qemu-system-x86_64",
+            # Whoever ends this process, and however, ends the machine.
+            *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
             *("-accel", "tcg,thread=multi", "-machine", "q35,memory-backend=memory", "-cpu", "max,la57=off"),
             *("-smp", str(self._processors), "-m", str(self._memory), "-nodefaults", "-no-reboot", "-display", "none"),
             *("-object", f"memory-backend-memfd,id=memory,size={self._memory}M,share=on"),

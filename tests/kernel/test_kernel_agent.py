@@ -1,0 +1,249 @@
+"""An agent on the kernel's WireGuard, with an agent in userspace and with a plain kernel peer.
+
+The hosts stay up from test to test: agents start slowly in an emulated machine.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.interop.agents import PORT, Host, Mesh, run, same_session, steady_ping
+from tests.interop.stock import KernelPeer, encoded, transfer
+
+from sennit.netmap.model import EXIT_NODE_APPROVED, Node
+
+# As the service has it: of root's powers only that over the network, which is enough to have modules loaded.
+SERVICE = ["setpriv", "--bounding-set", "-all,+net_admin", "--no-new-privs"]
+BEYOND = ("198.51.100.4", "2001:db8:1::4")
+
+
+class Trio:
+    """alpha's agent takes the kernel's WireGuard by itself, beta's is told not to, plain has none."""
+
+    def __init__(self, mesh: Mesh, stock: KernelPeer) -> None:
+        self.mesh = mesh
+        self.alpha, self.beta, self.plain = mesh.hosts
+        self.stock = stock
+        self.version = 0
+
+    def apply(self, *more: Node) -> None:
+        self.version += 1
+        nodes = (self.alpha.node(), self.beta.node(exit_node=EXIT_NODE_APPROVED), self.stock.node(), *more)
+        signed = self.mesh.netmap(self.version, *nodes)
+        for host in (self.alpha, self.beta):
+            host.apply(signed)
+
+    def restart(self, number: int = signal.SIGTERM, **configuration: str) -> None:
+        self.alpha.stop(number)
+        self.alpha.configure(**configuration)
+        self.alpha.start()
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
+    mesh = Mesh(tmp_path_factory.mktemp("mesh"), "alpha", "beta", "plain")
+    with mesh, KernelPeer(mesh.hosts[2]) as stock:
+        trio = Trio(mesh, stock)
+        for host in (trio.alpha, trio.beta):
+            stock.know(host, "endpoint", f"{host.underlay[0]}:{PORT}")
+        trio.beta.configure(datapath="userspace")
+        trio.alpha.wrapper = SERVICE
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Host.start, (trio.alpha, trio.beta)))
+        trio.apply()
+        yield trio
+
+
+def ping(host: Host, *addresses: str) -> None:
+    for address in addresses:
+        host.run("ping", "-n", "-c", "1", "-W", "10", address)
+
+
+def answers(host: Host, address: str) -> bool:
+    command = ["ip", "netns", "exec", host.namespace, "ping", "-n", "-c", "1", "-W", "1", address]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def link(host: Host) -> dict[str, object]:
+    (found,) = json.loads(host.run("ip", "-j", "-d", "link", "show", "sennit0"))
+    return found  # type: ignore[no-any-return]
+
+
+def kind(host: Host) -> str:
+    return str(link(host)["linkinfo"]["info_kind"])  # type: ignore[index]
+
+
+def place(host: Host) -> dict[str, object]:
+    """The addresses, rules and routes that the agent has on its host."""
+    addresses = [entry for entry in host.run("ip", "-br", "addr", "show", "sennit0").split() if "/" in entry]
+    return {**host.traces(), "addresses": sorted(entry for entry in addresses if not entry.startswith("fe80"))}
+
+
+def test_the_kernel_is_taken_by_itself_and_userspace_where_it_is_configured(trio: Trio) -> None:
+    assert (kind(trio.alpha), kind(trio.beta)) == ("wireguard", "tun")
+    assert trio.alpha.status()["datapath"] == "kernel"
+    assert trio.beta.status()["datapath"] == "userspace"
+    trio.alpha.log.wait_for("the datapath is the kernel's WireGuard")
+    assert "kernel, UDP port 51820" in trio.alpha.cli("status").stdout
+
+
+@pytest.mark.parametrize("other", ["beta", "plain"])
+def test_packets_pass_both_ways_in_both_families(trio: Trio, other: str) -> None:
+    host = getattr(trio, other)
+    ping(trio.alpha, *host.addresses)
+    ping(host, *trio.alpha.addresses)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+def test_what_is_sent_in_large_pieces_arrives(trio: Trio, family: int) -> None:
+    """GSO on one side and segments sealed by the other, both ways."""
+    content = random.Random(family).randbytes(1 << 20)
+    assert transfer(trio.alpha, trio.beta, trio.beta.addresses[family], content) == content
+    assert transfer(trio.beta, trio.alpha, trio.alpha.addresses[family], content) == content
+
+
+def test_status_is_the_same_to_look_at(trio: Trio) -> None:
+    ping(trio.alpha, trio.beta.addresses[0])
+    alpha, beta = trio.alpha.status(), trio.beta.status()
+    assert alpha.keys() == beta.keys()
+    seen, counterpart = trio.alpha.peer("beta"), trio.beta.peer("alpha")
+    assert {key: type(value) for key, value in seen.items()} == {key: type(v) for key, v in counterpart.items()}
+    assert seen["endpoint"] == f"{trio.beta.underlay[0]}:{PORT}"
+    assert counterpart["endpoint"] == f"{trio.alpha.underlay[0]}:{PORT}"
+    assert abs(seen["latest_handshake"] - counterpart["latest_handshake"]) < 5
+    for key, peer in ((trio.beta, seen), (trio.plain, trio.alpha.peer("plain"))):
+        shown = next(
+            line.split("\t")
+            for line in trio.alpha.run("wg", "show", "sennit0", "dump").splitlines()
+            if line.startswith(encoded(key.public_key))
+        )
+        assert int(shown[4]) == int(peer["latest_handshake"])
+        assert set(shown[3].split(",")) == set(peer["allowed_ips"])
+    # What one sent, the other has received, when the workers of userspace have reported it.
+    deadline = time.monotonic() + 30
+    while (seen["rx_bytes"], seen["tx_bytes"]) != (counterpart["tx_bytes"], counterpart["rx_bytes"]):
+        assert time.monotonic() < deadline, (seen, counterpart)
+        seen, counterpart = trio.alpha.peer("beta"), trio.beta.peer("alpha")
+
+
+def test_an_added_and_removed_peer_leaves_the_sessions_of_others_alone(trio: Trio) -> None:
+    ping(trio.alpha, trio.beta.addresses[0])
+    before = trio.alpha.peer("beta")["latest_handshake"]
+    with steady_ping(trio.alpha, trio.beta.addresses[0], interval=1) as lost:
+        trio.apply(Node("other", "static", bytes([9]) * 32, ("100.64.9.9", "fd5e::9:9")))
+        assert trio.alpha.peer("other")["latest_handshake"] is None
+        assert encoded(bytes([9]) * 32) in trio.alpha.run("wg", "show", "sennit0", "peers")
+        trio.apply()
+        assert encoded(bytes([9]) * 32) not in trio.alpha.run("wg", "show", "sennit0", "peers")
+    assert lost == []
+    assert same_session(before, trio.alpha.peer("beta")["latest_handshake"])
+
+
+def test_a_peer_that_roams_is_followed(trio: Trio) -> None:
+    alpha, beta = trio.alpha, trio.beta
+    ping(alpha, beta.addresses[0])
+    for old, new in ((beta.underlay[0], "192.0.2.77"), ("192.0.2.77", beta.underlay[0])):
+        beta.run("ip", "addr", "del", f"{old}/24", "dev", "eth0")
+        beta.run("ip", "addr", "add", f"{new}/24", "dev", "eth0")
+        ping(beta, alpha.addresses[0])
+        assert alpha.peer("beta")["endpoint"] == f"{new}:{PORT}"
+        ping(alpha, *beta.addresses)
+
+
+def test_a_killed_agent_leaves_a_tunnel_that_works_and_the_next_one_takes_it_over(trio: Trio) -> None:
+    alpha, beta = trio.alpha, trio.beta
+    ping(alpha, *beta.addresses, *trio.plain.addresses)
+    before, index, handshake = place(alpha), link(alpha)["ifindex"], alpha.peer("beta")["latest_handshake"]
+    with steady_ping(alpha, beta.addresses[0], interval=1) as lost:
+        alpha.stop(signal.SIGKILL)
+        assert place(alpha) == before
+        ping(trio.plain, *alpha.addresses)
+        alpha.start()
+        assert same_session(handshake, alpha.peer("beta")["latest_handshake"])
+    assert lost == []
+    assert (place(alpha), link(alpha)["ifindex"]) == (before, index)
+    alpha.log.wait_for("sennit0 is there already: taken over")
+
+
+def test_the_exit_node_has_what_is_not_for_the_mesh_and_the_underlay_goes_past_it(trio: Trio) -> None:
+    alpha, beta = trio.alpha, trio.beta
+    beta.run("ip", "addr", "add", f"{BEYOND[0]}/32", "dev", "lo")
+    beta.run("ip", "addr", "add", f"{BEYOND[1]}/128", "dev", "lo")
+    received = beta.peer("alpha")["rx_bytes"]
+    assert alpha.call("preferences.set", preferences={"exit_node": "beta"})["changed"]
+    try:
+        ping(alpha, *BEYOND, *beta.addresses)
+        assert alpha.status()["exit_node"] == {"name": "beta", "state": "active"}
+        assert beta.peer("alpha")["rx_bytes"] > received
+        # What is marked goes by the underlay, where it would otherwise come back into the tunnel.
+        route = alpha.run("ip", "route", "get", beta.underlay[0], "mark", "21472")
+        assert "dev eth0" in route
+        assert "dev sennit0" in alpha.run("ip", "route", "get", beta.underlay[0])
+        assert alpha.run("wg", "show", "sennit0", "fwmark").strip() == hex(21472)
+    finally:
+        alpha.call("preferences.set", preferences={"exit_node": None})
+    assert not answers(alpha, BEYOND[0])
+
+
+def test_from_the_kernel_to_userspace_and_back(trio: Trio) -> None:
+    """The device is another one; addresses, rules and routes are as before, and sessions come back by themselves."""
+    alpha = trio.alpha
+    ping(alpha, *trio.beta.addresses, *trio.plain.addresses)
+    before = place(alpha)
+    for configured, device in (("userspace", "tun"), ("kernel", "wireguard")):
+        trio.restart(datapath=configured)
+        assert kind(alpha) == device
+        assert place(alpha) == before
+        # The others still have the old sessions; they need neither send anything nor find that out by themselves.
+        for other in (trio.beta, trio.plain):
+            deadline = time.monotonic() + 60
+            while alpha.peer(other.name)["latest_handshake"] is None:
+                assert time.monotonic() < deadline
+            ping(other, *alpha.addresses)
+            ping(alpha, *other.addresses)
+
+
+def test_an_agent_in_userspace_takes_over_from_a_killed_one_in_the_kernel_and_the_other_way_round(trio: Trio) -> None:
+    alpha = trio.alpha
+    before = place(alpha)
+    for configured, device in (("userspace", "tun"), ("auto", "wireguard")):
+        trio.restart(signal.SIGKILL, datapath=configured)
+        assert (kind(alpha), place(alpha)) == (device, before)
+        ping(alpha, *trio.beta.addresses)
+
+
+def test_a_host_that_another_programs_interface_is_on_is_told_what_to_do(trio: Trio) -> None:
+    alpha = trio.alpha
+    assert alpha.stop() == 0
+    alpha.run("ip", "link", "add", "sennit0", "type", "dummy")
+    assert alpha.launch().wait(60) == 78
+    alpha.log.wait_for("sennit0 is a dummy interface, of another program or the system: choose another name")
+    alpha.run("ip", "link", "del", "sennit0")
+    alpha.start()
+    ping(alpha, *trio.beta.addresses)
+
+
+def test_an_interface_that_is_taken_away_ends_the_agent_so_that_it_is_started_anew(trio: Trio) -> None:
+    alpha = trio.alpha
+    assert alpha.agent is not None
+    alpha.run("ip", "link", "del", "sennit0")
+    assert alpha.agent.wait(60) == 1
+    alpha.log.wait_for("cannot be read any more: No such device")
+    alpha.agent = None
+    alpha.start()
+    ping(alpha, *trio.beta.addresses)
+
+
+def test_a_stopped_agent_leaves_nothing(trio: Trio) -> None:
+    assert trio.alpha.stop() == 0
+    assert trio.alpha.traces() == {}
+    deadline = time.monotonic() + 10
+    while "sennit0" in run("ip", "-n", trio.alpha.namespace, "link"):
+        assert time.monotonic() < deadline
