@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import secrets
 import shlex
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LAB = [str(Path(__file__).parent.parent / "tests" / "lab" / "lab"), "--lab", "demo"]
 
 NODES = ("alpha", "beta", "harbor", "wharf")
 STATIC_PEER = "stock"
+DOMAIN = "demo.internal"
 # Each host's addresses, IPv4 and IPv6, as tests/lab/topologies/demo.yml gives them.
 PRINTER = ("192.168.50.20", "fd50:5e9:1::20")
 CAMERA = ("192.168.50.30", "fd50:5e9:1::30")
 CRANE = ("192.168.60.30", "fd50:5e9:2::30")
 SPEAKER = ("198.51.100.50", "2001:db8:2::50")
+NAMESERVER = ("192.168.50.53", "fd50:5e9:1::53")
 WEB = ("203.0.113.80", "2001:db8::80")
 BETA = ("198.51.100.42", "2001:db8:2::10")
 HARBOR = ("198.51.100.74", "2001:db8:3::10")
@@ -34,6 +39,7 @@ WIREGUARD_FILTER = (
     "(ip6 proto 17 and (ip6[40:2] = 51820 or ip6[42:2] = 51820) and "
     "(ip6[48] >= 1 and ip6[48] <= 4 and ip6[49:2] = 0 and ip6[51] = 0))"
 )
+DNS_FILTER = "port 53 or port 5353 or port 5355"
 # What links need to work at all: address resolution and router discovery.
 LINK_FILTER = "arp or icmp6"
 
@@ -124,10 +130,12 @@ class Capture:
     """All packets that cross the underlay's bridge while the block runs, as a pcap file's bytes."""
 
     def __enter__(self) -> Capture:
+        # Into a file, which takes as much as there is; a pipe that nobody reads takes 64 KB.
         # -U: a packet is written when it is seen, so an interrupt loses none.
+        self._file = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [*LAB, "exec", UNDERLAY, "--", "tcpdump", "-i", "any", "-n", "-U", "-s", "0", "-w", "-"],
-            stdout=subprocess.PIPE,
+            stdout=self._file,
             stderr=subprocess.PIPE,
         )
         for line in self._process.stderr:  # type: ignore[union-attr]
@@ -137,7 +145,10 @@ class Capture:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
-        self.pcap, _ = self._process.communicate(timeout=20)
+        self._process.communicate(timeout=20)
+        with self._file as file:
+            file.seek(0)
+            self.pcap = file.read()
 
     def count(self, expression: str) -> int:
         """How many of the captured packets match a pcap filter."""
@@ -186,6 +197,58 @@ def transfer() -> Iterator[Row]:
     )
 
 
+def names() -> Iterator[Row]:
+    """Names of the mesh, and of a domain that a nameserver behind the subnet router knows, as libc finds them."""
+    members = {name: addresses for name, addresses in mesh_addresses().items() if name != "alpha"}
+    with Capture() as capture:
+        wrong = [name for name, addresses in members.items() if libc_addresses("alpha", name) != sorted(addresses)]
+        everywhere = [address for addresses in members.values() for address in addresses]
+        back = {address: on("alpha", f"getent hosts {address}", check=False).split() for address in everywhere}
+        company = [answer("beta", f"printer.company.test {kind}") for kind in ("A", "AAAA")]
+        reverse = answer("beta", f"{ipaddress.ip_address(PRINTER[0]).reverse_pointer} PTR")
+        page, seconds = fetch("beta", "printer.company.test")
+    yield Row(
+        "alpha finds every member of the mesh by its short name",
+        f"{len(members) - len(wrong)} of {len(members)}: {', '.join(members)}",
+        not wrong,
+    )
+    named = [
+        name
+        for name, addresses in members.items()
+        for address in addresses
+        if back[address][1:2] == [f"{name}.{DOMAIN}"]
+    ]
+    yield Row("and the names of their addresses", f"{len(named)} of {len(everywhere)}", len(named) == len(everywhere))
+    for address, result in zip(PRINTER, company, strict=True):
+        yield told("beta asks the nameserver behind harbor for printer.company.test", result, address)
+    yield told(f"and for the name of {PRINTER[0]}", reverse, "printer.company.test.")
+    yield Row("beta fetches http://printer.company.test/", f"{len(page)} bytes, {seconds}", "Printer" in page)
+    wireguard, asked = capture.count(WIREGUARD_FILTER), capture.count(DNS_FILTER)
+    yield Row(
+        "the underlay carried none of these questions",
+        f"{wireguard} WireGuard, {asked} DNS",
+        wireguard > 0 and asked == 0,
+    )
+
+
+def libc_addresses(host: str, name: str) -> list[str]:
+    return sorted(set(re.findall(r"^(\S+) +STREAM", on(host, f"getent ahosts {name}", check=False), re.MULTILINE)))
+
+
+def answer(host: str, question: str) -> dict[str, Any]:
+    """What `sennit dns query` tells; an empty mapping if it cannot."""
+    output = on(host, f"sennit dns query --json {question}", check=False)
+    return dict(json.loads(output)) if output else {}
+
+
+def told(what: str, result: dict[str, Any], wanted: str) -> Row:
+    data = [line.split()[-1] for line in result.get("answers", ())]
+    measured = (
+        f"{', '.join(data) or 'nothing'}, from {result.get('server')}, in {1000 * result.get('seconds', 0):.1f} ms"
+    )
+    return Row(what, measured, data == [wanted] and result["server"] in NAMESERVER)
+
+
 def site_to_site() -> Iterator[Row]:
     """Devices without the agent, each behind its site's subnet router."""
     yield visits("camera fetches from crane, on the other site, which sees camera", "camera", "crane", CRANE, CAMERA)
@@ -210,5 +273,6 @@ def everything() -> Iterator[Row]:
     yield from pings(NODES, NODES)
     yield from transfer()
     yield from pings((STATIC_PEER,), ("alpha", "beta"))
+    yield from names()
     yield from site_to_site()
     yield from exit_node()

@@ -81,6 +81,11 @@ def stock_key() -> None:
     )
 
 
+def nameserver() -> None:
+    """The company's nameserver is Debian's dnsmasq; the lab has its configuration."""
+    checks.on("nameserver", "apt-get install -qq -y dnsmasq >/dev/null")
+
+
 def up() -> None:
     start = time.monotonic()
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -88,6 +93,8 @@ def up() -> None:
     run(*checks.LAB, "up", TOP / "tests" / "lab" / "topologies" / "demo.yml")
     step("the stock WireGuard peer makes its key")
     stock_key()
+    step("a nameserver on a LAN that no node but harbor is on")
+    nameserver()
     step("ansible-playbook playbooks/site.yml")
     playbook(TOP / "playbooks" / "site.yml", "-e", f"sennit_static_peer_config_dir={BUILD}")
     step("the stock WireGuard peer takes the configuration that site.yml wrote for it")
