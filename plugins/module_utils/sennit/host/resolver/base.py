@@ -74,13 +74,14 @@ class Way(Protocol):
         """The files whose change is worth another look."""
 
 
-def run(*command: str, text: str = "") -> str:
-    """What a command of the host prints. Raises ResolverError when there is no such command, or it fails."""
+def run(*command: str, text: str = "", directory: str = "/") -> str:
+    """What a command of the host prints that is given this text. Raises ResolverError if there is none, or it fails."""
     try:
         done = subprocess.run(
             command,
             input=text.encode(),
             capture_output=True,
+            cwd=directory,
             env=_ENVIRONMENT,
             timeout=COMMAND_TIMEOUT,
             check=False,

@@ -26,10 +26,7 @@ def detect(place: Place, store: RecordStore) -> Way:
     if owner == networkmanager.NAME and networkmanager.writes_resolv_conf():
         return networkmanager.NetworkManager(place)
     if owner == resolvconf.NAME and resolvconf.is_there():
-        try:
-            return resolvconf.Openresolv(place) if resolvconf.is_openresolv() else resolvconf.DebianResolvconf(place)
-        except ResolverError:  # it does not even tell its version
-            return File(place, store)
+        return resolvconf.DebianResolvconf(place) if resolvconf.is_debian() else resolvconf.Openresolv(place)
     return File(place, store)
 
 

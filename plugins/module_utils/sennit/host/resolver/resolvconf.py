@@ -68,7 +68,9 @@ class DebianResolvconf:
         self._path = place.path
 
     def found(self, stub: Sequence[str]) -> Found:
-        records = [record for record in run(_DEBIAN_ORDER).split() if record != _DEBIAN_RECORD]
+        # Older versions list what is in the working directory.
+        ordered = run(_DEBIAN_ORDER, directory=_DEBIAN_RECORDS).split()
+        records = [record for record in ordered if record != _DEBIAN_RECORD]
         paths = [*(os.path.join(_DEBIAN_RECORDS, record) for record in records), *_DEBIAN_STATIC]
         return _found([parse(read(path)) for path in paths], stub)
 
@@ -98,9 +100,9 @@ def is_there() -> bool:
     return path is not None and os.path.basename(os.path.realpath(path)) != "resolvectl"
 
 
-def is_openresolv() -> bool:
-    """Raises ResolverError."""
-    return run(_COMMAND, "--version").startswith(OPENRESOLV)
+def is_debian() -> bool:
+    """Whether it is Debian's own; not all of its versions tell so."""
+    return os.path.exists(_DEBIAN_ORDER)
 
 
 def _found(records: Sequence[ResolvConf], stub: Sequence[str]) -> Found:
