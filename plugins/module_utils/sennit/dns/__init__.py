@@ -4,6 +4,7 @@
 
 """The stub resolver of a node, in a process of its own.
 
-zone.py answers what the map knows, forward.py asks nameservers for the rest, listener.py talks to the host's programs,
-stub.py puts them together, and process.py is what the agent sees of it.
+zone.py answers what the map knows, forward.py has nameserver.py ask for the rest, passing.py makes a client's answer
+of a nameserver's, listener.py talks to the host's programs, stub.py puts them together, and process.py is what the
+agent sees of it.
 """

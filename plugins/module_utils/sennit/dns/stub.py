@@ -128,21 +128,20 @@ class Stub:
             raise ValueError(f"{name[:80]!r} {type_name[:20]!r}: {error}") from error
         started = time.monotonic()
         message = self._zone.answer(query) if self._zone else None
-        reply = Reply("") if message is not None else await self.forwarder.answer(self._outside(query) or query)
-        rule = "mesh" if message is not None else reply.suffix or "default"
-        try:
-            if reply.answer is not None:
-                message = reply.answer.decoded()
-        except MessageError as error:
-            reply.problem = str(error)
-        records = message.answer if message is not None else []
-        rcode = message.rcode() if message else dns.rcode.Rcode.make(reply.answer.rcode if reply.answer else 2)
-        if message is not None and reply.answer is not None and self._zone:
-            records = [*self._zone.alias_records(query), *records]
+        if message is not None:
+            reply, rcode, records = Reply("mesh"), message.rcode(), message.answer
+        else:
+            reply = await self.forwarder.answer(self._outside(query) or query)
+            rcode = dns.rcode.Rcode.make(reply.answer.rcode if reply.answer else dns.rcode.SERVFAIL)
+            records = self._zone.alias_records(query) if self._zone else []
+            try:
+                records += reply.answer.decoded().answer if reply.answer else []
+            except MessageError as error:
+                reply.problem = str(error)
         return {
             "name": query.name,
             "type": dns.rdatatype.to_text(query.type),
-            "rule": rule,
+            "rule": reply.suffix or "default",
             "server": reply.server,
             "seconds": time.monotonic() - started,
             "tcp": reply.tcp,
