@@ -274,6 +274,12 @@ def test_one_that_was_not_asked_is_a_warning():
     assert compiled({"nameservers": [MESH]}, ALPHA, stated, previous=previous).warnings == ()
 
 
+def test_a_network_without_members_has_no_nameserver_in_its_pool():
+    device = Host("printer", ("sennit", "sennit_lan_devices"))
+    ((host, variable, value, _reason),) = refused({"nameservers": [MESH]}, device)
+    assert (host, variable, value) == ("printer", "sennit_dns.nameservers", MESH)
+
+
 def test_a_static_peer_may_be_a_nameserver():
     assert compiled({"nameservers": [MESH]}, ALPHA, static("appliance")).netmap.dns.nameservers == (MESH,)
 

@@ -101,7 +101,7 @@ def compile_netmap(
     _raise(findings)
 
     addresses = _assign(members, book)
-    refuse_loops(dns, members, addresses, pools, findings)
+    refuse_loops(dns, members, addresses, pools, findings, host=hosts[0].name)
     _raise(findings)
     kept = {member.name for member in members if member.public_key} | set(previous.allocations if previous else ())
     netmap = Netmap(

@@ -30,8 +30,13 @@ def refuse_loops(
     addresses: Mapping[str, tuple[str, ...]],
     pools: Pools,
     findings: Findings,
+    *,
+    host: str,
 ) -> None:
-    """Note every nameserver that would ask itself, and every one in the mesh that nobody is. addresses: by member."""
+    """Note every nameserver that would ask itself, and every one in the mesh that nobody is.
+
+    addresses: by member. host: at which the settings are told of.
+    """
     owners = {address: member for member in members for address in _own_addresses(member, addresses[member.name])}
     told = set()
     for variable, address in _nameservers(dns):
@@ -40,7 +45,7 @@ def refuse_loops(
             pool = pools[parse_address(address).version]
             if parse_address(address) in pool:
                 reason = f"is in the mesh's pool {pool}, but no member has it"
-                findings.refuse(members[0].name, variable, address, reason)
+                findings.refuse(host, variable, address, reason)
         elif member.kind == KIND_NODE and member.name not in told:
             told.add(member.name)
             with findings.collecting():
