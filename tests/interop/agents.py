@@ -109,6 +109,13 @@ class Notifications:
         finally:
             os.close(ended)
 
+    def next(self) -> tuple[str, list[int]]:
+        """The next notification, with the descriptors that came with it."""
+        if not select.select([self._socket], [], [], PATIENCE)[0]:
+            raise AssertionError("no notification")
+        message, descriptors, _flags, _sender = socket.recv_fds(self._socket, 4096, 4)
+        return message.decode(), descriptors
+
     def close(self) -> None:
         self._socket.close()
         self.path.unlink()
@@ -127,6 +134,7 @@ class Host:
         self.addresses = (f"100.64.0.{number}", f"fd5e::{number}")
         self.agent: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        self.descriptors: tuple[int, ...] = ()  # that the agent inherits
         self.python = sys.executable
         self.wrapper: list[str] = []
         """What the agent is started with, before its own command."""
@@ -181,8 +189,9 @@ class Host:
         }
         command = ["ip", "netns", "exec", self.namespace, *self.wrapper, self.python, "-m", "sennit.agent"]
         agent = subprocess.Popen(
-            [*command, "--config", str(self.directory / "agent.json")], env=environment, stderr=subprocess.PIPE
-        )
+            [*command, "--config", str(self.directory / "agent.json")],
+            env=environment, stderr=subprocess.PIPE, pass_fds=self.descriptors,
+        )  # fmt: skip
         if agent.stderr is None:
             raise AssertionError("there is a pipe")
         self.log = Lines(agent.stderr)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+from typing import Optional
 
 from . import __version__, log
 from .config import DEFAULT_PATH, Config, ConfigError
@@ -62,25 +63,34 @@ def run(config: Config) -> None:
 
 
 def _run(config: Config) -> None:
+    notifier = Notifier()
+    # From here on the device of the last run is ours alone: should we fail, it goes, and no packet is stuck in it.
+    kept = notifier.take_kept()
     public_key = ensure_private_key(config.private_key_path)
-    datapath = _started_datapath(config)
+    datapath = _started_datapath(config, kept)
 
     import asyncio  # noqa: PLC0415
 
     from .daemon import Daemon  # noqa: PLC0415
     from .host.tunnel import Tunnel  # noqa: PLC0415
 
-    asyncio.run(Daemon(config, public_key, datapath, Tunnel(config), Notifier()).run())
+    asyncio.run(Daemon(config, public_key, datapath, Tunnel(config), notifier).run())
 
 
-def _started_datapath(config: Config) -> Datapath:
-    """The one that is configured or, if that may be either, the kernel's where there is one. Raises DatapathError."""
+def _started_datapath(config: Config, kept: Optional[int]) -> Datapath:
+    """The one that is configured or, if that may be either, the kernel's where there is one. Raises DatapathError.
+
+    kept: the descriptor of the TUN device of the last run.
+    """
     from .datapath import kernel  # noqa: PLC0415
 
     key = read_private_key(config.private_key_path)
     place = (config.interface, config.listen_port, config.mtu, config.fwmark)
     datapath: Datapath
     if config.datapath != USERSPACE:
+        if kept is not None and kernel.available():
+            os.close(kept)  # the name is needed
+            kept = None
         datapath = kernel.KernelDatapath(key, *place)
         try:
             datapath.start()
@@ -91,13 +101,14 @@ def _started_datapath(config: Config) -> Datapath:
         else:
             logger.info("the datapath is the kernel's WireGuard")
             return datapath
-    kernel.clear(config.interface, key)
+    if kept is None:
+        kernel.clear(config.interface, key)
 
     from .datapath.userspace import UserspaceDatapath  # noqa: PLC0415
 
-    datapath = UserspaceDatapath(key, *place)
-    datapath.start()
-    return datapath
+    userspace = UserspaceDatapath(key, *place)
+    userspace.start(kept)
+    return userspace
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -112,8 +112,18 @@ class Daemon:
             # Routes go before the interface does, so that every removal is seen to work; and before them, names.
             async with self._changing:
                 await self._names.close()
-                await self._tunnel.reconcile(Wanted())
+                if not self._interface_stays():
+                    await self._tunnel.reconcile(Wanted())
             self._datapath.close()
+
+    def _interface_stays(self) -> bool:
+        """Over a restart, with its addresses, routes and rules: what is sent meanwhile waits, and does not leave by
+        the LAN.
+        """
+        if not self._notifier.restarting():
+            return False
+        descriptor = self._datapath.keep_interface()
+        return descriptor is None or self._notifier.keep(descriptor)
 
     def _load(self) -> None:
         """Take up what was in force in the last run, as far as it is good."""

@@ -68,5 +68,8 @@ class Datapath(Protocol):
     def status(self) -> DatapathStatus:
         """What there is now. Raises DatapathError when the interface is gone."""
 
+    def keep_interface(self) -> Optional[int]:
+        """Have close() leave the interface. Returns a descriptor that must be open somewhere for it to stay, if any."""
+
     def close(self) -> None:
         """Take the interface away. Nothing needs to be saved."""

@@ -57,6 +57,7 @@ class KernelDatapath:
         self._fwmark = fwmark
         self._wanted: dict[bytes, PeerConfig] = {}
         self._configured: dict[bytes, PeerConfig] = {}
+        self._keep = False
         self._failure = ""
         """Why the peers are not as wanted, if they are not."""
         self._silences: dict[bytes, Silence] = {}
@@ -209,10 +210,16 @@ class KernelDatapath:
     def _gone(self, error: OSError) -> DatapathError:
         return DatapathError(f"the interface {self._interface} cannot be read any more: {error.strerror}")
 
+    def keep_interface(self) -> Optional[int]:
+        """See base.py."""
+        self._keep = True
+        return None
+
     def close(self) -> None:
         """See base.py."""
-        with contextlib.suppress(OSError):
-            self._links.remove(self._index)
+        if not self._keep:
+            with contextlib.suppress(OSError):
+                self._links.remove(self._index)
         self._netlink.close()
 
 
@@ -245,6 +252,18 @@ class _WireGuard:
     def set(self, request: bytes) -> None:
         """Raises OSError."""
         self._generic.change(self.find(), 0, request)
+
+
+def available() -> bool:
+    """Whether this kernel has WireGuard; it loads the module. Raises DatapathError."""
+    netlink = _WireGuard()
+    try:
+        netlink.find()
+    except OSError:
+        return False
+    finally:
+        netlink.close()
+    return True
 
 
 def clear(interface: str, private_key: bytes) -> None:

@@ -18,7 +18,7 @@ from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import BUDGET, RemovePeer, Report, Reporter, RoutesChanged, SetFwmark, SetMtu, SetPeer
+from .worker import BUDGET, RemovePeer, Report, Reporter, RoutesChanged, SetFwmark, SetMtu, SetPeer, TakePackets
 
 
 class OutboundWorker:
@@ -34,10 +34,14 @@ class OutboundWorker:
         self._outbound.port = udp.port
         self._reporter = Reporter(self._outbound, channel)
 
-    def run(self) -> NoReturn:
-        """Until the control process is gone (EOFError, or an OSError of the channel) or the device is (OSError)."""
-        poll = select.poll()
-        poll.register(self._tun.fd, select.POLLIN)
+    def run(self, waiting: bool = False) -> NoReturn:
+        """Until the control process is gone (EOFError, or an OSError of the channel) or the device is (OSError).
+
+        waiting: packets stay in the device until TakePackets says that it is known whose they are.
+        """
+        poll = self._poll = select.poll()
+        if not waiting:
+            poll.register(self._tun.fd, select.POLLIN)
         channels = {channel.socket.fileno(): channel for channel in (self._channel, self._inbound)}
         for descriptor in channels:
             poll.register(descriptor, select.POLLIN)
@@ -92,6 +96,8 @@ class OutboundWorker:
             outbound.remove_keypair(command.peer, command.local_index)
         elif isinstance(command, DropStaged):
             outbound.drop_staged(command.peer, command.reason)
+        elif isinstance(command, TakePackets):
+            self._poll.register(self._tun.fd, select.POLLIN)
         elif isinstance(command, RoutesChanged):
             self._udp.routes_changed()
         elif isinstance(command, SetPeer):

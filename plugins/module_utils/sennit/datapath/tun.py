@@ -18,6 +18,7 @@ from .base import DatapathError
 from .vnet import MAX_FRAME
 
 _TUNSETIFF = 0x400454CA
+_TUNGETIFF = 0x800454D2
 _TUNSETOFFLOAD = 0x400454D0
 _SIOCGIFMTU = 0x8921
 _SIOCSIFMTU = 0x8922
@@ -34,18 +35,22 @@ _log = logging.getLogger(__name__)
 class Tun:
     """An open TUN device. Reads and writes are frames: a vnet header and an IP packet."""
 
-    def __init__(self, interface: str, mtu: int) -> None:
+    def __init__(self, interface: str, mtu: int, kept: Optional[int] = None) -> None:
         """Make the device, or take over a persistent one of that name. It stays down and without addresses.
 
-        Raises DatapathError.
+        Where `kept` is a descriptor of such a device, it is as the agent before us left it. Raises DatapathError.
         """
+        if kept is not None and _name(kept) != interface:
+            os.close(kept)
+            kept = None
         try:
-            self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) if kept is None else kept
         except OSError as error:
             raise DatapathError(f"cannot open /dev/net/tun: {error.strerror}") from error
         try:
             request = struct.pack("16sH22x", interface.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
-            fcntl.ioctl(self.fd, _TUNSETIFF, request)
+            if kept is None:
+                fcntl.ioctl(self.fd, _TUNSETIFF, request)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
                 fcntl.ioctl(any_socket, _SIOCSIFMTU, struct.pack("16si20x", interface.encode(), mtu))
         except OSError as error:
@@ -88,3 +93,14 @@ class Tun:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def _name(descriptor: int) -> str:
+    """Of the device, if it is one of ours; else empty."""
+    try:
+        answer = fcntl.ioctl(descriptor, _TUNGETIFF, bytes(40))
+    except OSError:
+        return ""
+    name, flags = struct.unpack("16sH22x", answer)
+    wanted = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+    return name.rstrip(b"\0").decode(errors="replace") if flags & wanted == wanted else ""

@@ -99,6 +99,7 @@ class UserspaceDatapath:
         self._failure: Optional[asyncio.Future[None]] = None
         self._timer: Optional[asyncio.TimerHandle] = None
         self._handling = False
+        self._taking_over = False
         self._ways = sticky.Ways(fwmark)
         self._look: Optional[asyncio.TimerHandle] = None
         self._look_after = 0.0
@@ -108,12 +109,14 @@ class UserspaceDatapath:
 
     # --- the interface
 
-    def start(self) -> None:
+    def start(self, kept: Optional[int] = None) -> None:
         """Make the device and the socket, and fork the workers. Raises DatapathError.
+
+        kept: the descriptor of the device that the last run left.
 
         To be called before anything large is imported: a worker keeps what is loaded now.
         """
-        self._tun = Tun(self._interface, self._mtu)
+        self._tun = Tun(self._interface, self._mtu, kept)
         try:
             self._udp = UdpSocket(self._port, self._fwmark)
         except DatapathError:
@@ -123,13 +126,14 @@ class UserspaceDatapath:
         # What lives now is never looked at by the collector again, so that its pages stay shared with the workers.
         gc.collect()
         gc.freeze()
+        self._taking_over = kept is not None
         to_inbound, to_outbound = Channel.pair()
         core = choose()
         self._core = core.name
 
         def send(channel: Channel) -> NoReturn:
             to_outbound.close()
-            OutboundWorker(self._tun, self._udp, channel, to_inbound, core).run()
+            OutboundWorker(self._tun, self._udp, channel, to_inbound, core).run(waiting=kept is not None)
 
         def receive(channel: Channel) -> NoReturn:
             to_inbound.close()
@@ -203,6 +207,9 @@ class UserspaceDatapath:
             self._configured[public_key] = config
         self._ways.keep(self._configured)
         self._settle()
+        if self._taking_over:
+            self._tell(self._outbound, worker.TakePackets())
+            self._taking_over = False
 
     def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
         """See base.py."""
@@ -254,8 +261,12 @@ class UserspaceDatapath:
         await done
         return self.status()
 
+    def keep_interface(self) -> Optional[int]:
+        """See base.py."""
+        return self._tun.fd
+
     def close(self) -> None:
-        """End the workers; the device goes with them. They hold nothing that needs to be saved."""
+        """End the workers, which hold nothing to be saved. The device goes, unless somebody else holds it."""
         for each in self._workers:
             each.channel.close()
             os.kill(each.pid, signal.SIGKILL)

@@ -45,6 +45,11 @@ class RemovePeer:
 
 
 @dataclass(frozen=True)
+class TakePackets:
+    """For an outbound worker that was told to wait: the peers are known now."""
+
+
+@dataclass(frozen=True)
 class RoutesChanged:
     """For outbound: packets may have to leave in other ways."""
 
