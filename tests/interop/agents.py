@@ -160,6 +160,8 @@ class Host:
         switch = f"{self.mesh.prefix}-sw"
         run("ip", "netns", "add", self.namespace)
         run("ip", "-n", self.namespace, "link", "set", "lo", "up")
+        # An address that is still being looked for among the neighbours changes by itself.
+        run("ip", "netns", "exec", self.namespace, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         run("ip", "-n", self.namespace, "link", "add", "eth0", "type", "veth",
             "peer", "name", self.name, "netns", switch)  # fmt: skip
         run("ip", "-n", switch, "link", "set", self.name, "master", "br0", "up")
