@@ -48,17 +48,19 @@ class Trio:
 
 @pytest.fixture(scope="module")
 def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
-    mesh = Mesh(tmp_path_factory.mktemp("mesh"), "alpha", "beta", "plain")
-    with mesh, KernelPeer(mesh.hosts[2]) as stock:
-        trio = Trio(mesh, stock)
-        for host in (trio.alpha, trio.beta):
-            stock.know(host, "endpoint", f"{host.underlay[0]}:{PORT}")
-        trio.beta.configure(datapath="userspace")
-        trio.alpha.wrapper = SERVICE
+    with Mesh(tmp_path_factory.mktemp("mesh"), "alpha", "beta", "plain") as mesh:
+        alpha, beta, plain = mesh.hosts
+        alpha.wrapper = SERVICE
+        beta.configure(datapath="userspace")
         with ThreadPoolExecutor() as pool:
-            list(pool.map(Host.start, (trio.alpha, trio.beta)))
-        trio.apply()
-        yield trio
+            list(pool.map(Host.start, (alpha, beta)))
+        # Only now: it is the agent's start that has the kernel load its WireGuard.
+        with KernelPeer(plain) as stock:
+            for host in (alpha, beta):
+                stock.know(host, "endpoint", f"{host.underlay[0]}:{PORT}")
+            trio = Trio(mesh, stock)
+            trio.apply()
+            yield trio
 
 
 def ping(host: Host, *addresses: str) -> None:
