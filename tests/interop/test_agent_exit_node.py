@@ -8,6 +8,7 @@ import time
 import pytest
 from tests.interop.agents import Mesh
 from tests.interop.internet import BEYOND, SERVER, Internet
+from tests.interop.test_agent_names import STUB, dig, resolv_conf
 
 from sennit.api import ApiError
 
@@ -47,6 +48,21 @@ def test_the_exit_node_carries_both_families(internet):
     assert client.cli("set", "--exit-node", "none").returncode == 0
     assert internet.seen_by(internet.server, *SERVER) == list(client.underlay)
     assert sorted(client.traces()["routes"]) == sorted(internet.exit.addresses)
+
+
+def test_names_are_asked_for_by_the_exit_node_too(internet):
+    client = internet.client
+    resolv_conf(client).write_text(f"nameserver {SERVER[0]}\n")
+    client.log.wait_for("leads to the mesh's resolver", times=2)
+    set_preferences(client, exit_node="exit")
+    assert internet.seen_by(internet.server, *SERVER) == by_exit(internet)
+    with internet.captured() as packets:
+        assert dig(client, "exit.demo.internal") == [internet.exit.addresses[0]]
+        # The server has no nameserver: what counts is the way that the question takes.
+        asked = client.call("dns.query", name="www.example.org")
+        assert (asked["rule"], [each["server"] for each in asked["tried"]]) == ("default", [SERVER[0]])
+    assert set(packets) == {"wireguard"}
+    assert "dev lo" in client.run("ip", "route", "get", STUB)
 
 
 def test_nothing_leaves_by_the_lan_while_the_exit_node_is_down(internet):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.resolver.conftest import STUB, WANTED
 
-from sennit.host.resolver.base import Found, ResolverError, is_nameserver, others
+from sennit.host.resolver.base import ResolverError, is_nameserver, others, run
 from sennit.host.resolver.detect import owner_of
 from sennit.host.resolver.record import ABSENT, FILE, SYMLINK, Original, Record, RecordStore, capture
 from sennit.host.resolver.resolv_conf import ResolvConf, is_ours, parse, read, render
@@ -104,8 +105,6 @@ def test_whose_it_is(content: str, target: str, owner: str) -> None:
 
 
 def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
-    import os
-
     os.mkfifo(tmp_path / "resolv.conf")
     assert read(str(tmp_path / "resolv.conf")) == b""
     with pytest.raises(OSError, match="neither a file nor a symbolic link"):
@@ -140,5 +139,9 @@ def test_any_record_is_one_or_one_error(tmp_path_factory: pytest.TempPathFactory
         assert isinstance(RecordStore(str(path)).load(), Record)
 
 
-def test_found_is_nothing_at_first() -> None:
-    assert Found() == Found((), ())
+def test_what_commands_write_is_for_everybody() -> None:
+    before = os.umask(0o077)
+    try:
+        assert run("sh", "-c", "umask; pwd; cat", text="given").split() == ["0022", "/", "given"]
+    finally:
+        os.umask(before)

@@ -82,6 +82,8 @@ def run(*command: str, text: str = "", directory: str = "/") -> str:
             input=text.encode(),
             capture_output=True,
             cwd=directory,
+            # What they write is for every user's programs; the agent's own files are not.
+            umask=0o022,
             env=_ENVIRONMENT,
             timeout=COMMAND_TIMEOUT,
             check=False,

@@ -57,7 +57,7 @@ class NetworkManager:
         )
         changed = read(DROP_IN) != text.encode()
         if changed:
-            os.makedirs(os.path.dirname(DROP_IN), mode=0o755, exist_ok=True)
+            os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
             files.replace(DROP_IN, text.encode(), 0o644)
         if changed or not self._in_force(wanted):
             self._reload()
