@@ -143,6 +143,17 @@ def test_wrong_arguments(host: Namespace, arguments: list[str]) -> None:
     assert len(links(host).splitlines()) == 2
 
 
+def test_a_port_that_is_taken(host: Namespace) -> None:
+    """It is told, and the old one stays."""
+    one, two = Interface(host, SENNIT), Interface(host, SENNIT, port=51821)
+    with pytest.raises(AssertionError, match="Address already in use"):
+        two.set("listen-port", "51820", "peer", one.public_key)
+    assert two.wg("show", two.name, "listen-port").strip() == "51821"
+    assert two.wg("show", two.name, "peers") == ""
+    two.set("listen-port", "0")
+    assert two.wg("show", two.name, "listen-port").strip() not in ("0", "51820", "51821")
+
+
 def test_ten_thousand_peers(host: Namespace) -> None:
     interface = Interface(host, SENNIT)
     private_key = interface.wg("show", interface.name, "private-key").strip()

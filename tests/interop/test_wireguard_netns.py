@@ -1,4 +1,4 @@
-"""What WireGuard does on the wire, for every implementation alike: `sennit wireguard`, wireguard-go, one of each.
+"""What WireGuard does on the wire, alike for `sennit wireguard`, wireguard-go, and one of each with the native core.
 
 In the spirit of the kernel's and wireguard-go's own namespace tests: nothing is driven by anything but `wg`, and what
 was said is read from the wire.
@@ -15,6 +15,7 @@ from tests.interop.wireguard import (
     GO,
     INITIATION,
     KEEPALIVE_LENGTH,
+    NATIVE,
     RESPONSE,
     SENNIT,
     TRANSPORT,
@@ -24,7 +25,7 @@ from tests.interop.wireguard import (
     Namespace,
 )
 
-PAIRS = [(SENNIT, SENNIT), (GO, GO), (SENNIT, GO)]
+PAIRS = {"sennit-sennit": (SENNIT, SENNIT), "go-go": (GO, GO), "native-go": (NATIVE, GO)}
 LENGTHS = {INITIATION: 148, RESPONSE: 92}
 
 
@@ -56,7 +57,7 @@ class Pair:
         return self.wire.datagrams()
 
 
-@pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(pair).replace(" wireguard", ""))
+@pytest.fixture(params=PAIRS.values(), ids=PAIRS)
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with Namespace("one") as first, Namespace("two") as second:
         first.join(second)

@@ -11,6 +11,7 @@ from tests.interop.wireguard import (
     GO,
     INITIATION,
     KEEPALIVE_LENGTH,
+    NATIVE,
     RESPONSE,
     SENNIT,
     TRANSPORT,
@@ -36,7 +37,7 @@ class Site:
         self.two.know(self.one, "10.9.0.1/32")
 
 
-@pytest.fixture(params=[(SENNIT, SENNIT), (GO, GO)], ids=["sennit", "wireguard-go"])
+@pytest.fixture(params=[(SENNIT, SENNIT), (GO, GO)], ids=["sennit", "go"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with Namespace("router") as router, Namespace("one") as one, Namespace("two") as two:
         router.join(one, "inside")
@@ -213,7 +214,7 @@ def test_a_routing_loop(site: Site) -> None:
         assert kinds[:2] == [INITIATION, RESPONSE]
 
 
-@pytest.mark.parametrize("site", [(SENNIT, SENNIT)], ids=["sennit"], indirect=True)
+@pytest.mark.parametrize("site", [(SENNIT, SENNIT), (NATIVE, NATIVE)], ids=["sennit", "native"], indirect=True)
 def test_a_routing_loop_under_a_session(site: Site) -> None:
     """A sealed packet that comes back is not sealed again. (wireguard-go does, as fast as it can.)"""
     one = site.one.namespace

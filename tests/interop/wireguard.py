@@ -17,10 +17,13 @@ from pathlib import Path
 
 from tests.interop.agents import PACKAGE_ROOT, run
 from tests.interop.namespaces import enter
+from tests.native import library
 
 SENNIT = "sennit wireguard"
+NATIVE = "sennit wireguard, native"
 GO = "wireguard-go"
-COMMANDS = {SENNIT: (sys.executable, "-m", "sennit.launcher", "wireguard"), GO: ("wireguard-go",)}
+_SENNIT = (sys.executable, "-m", "sennit.launcher", "wireguard")
+COMMANDS = {SENNIT: _SENNIT, NATIVE: _SENNIT, GO: ("wireguard-go",)}
 SOCKETS = Path("/var/run/wireguard")
 
 INITIATION, RESPONSE, COOKIE_REPLY, TRANSPORT = 1, 2, 3, 4
@@ -95,7 +98,9 @@ class Interface:
         self.implementation = implementation
         before = set(namespace.pids())
         # The command comes back when the interface is there and its socket listens.
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        core = str(library()) if implementation == NATIVE else "none"
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1",
+                       "SENNIT_NATIVE": core}  # fmt: skip
         subprocess.run(
             ["ip", "netns", "exec", namespace.name, *COMMANDS[implementation], self.name],
             env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
