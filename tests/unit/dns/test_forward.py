@@ -40,9 +40,14 @@ def forwarder(**values):
 def known(made, *addresses):
     """Have these asked a moment ago, with good answers in this order: what a review would find is known."""
     for number, address in enumerate(addresses):
-        nameserver = made._nameservers[address]
-        nameserver.asked_at, nameserver.rtt, nameserver.state = 1000.0, 0.01 * number, "ok"
+        for nameserver in nameservers_at(made, address):
+            nameserver.asked_at, nameserver.rtt, nameserver.state = 1000.0, 0.01 * number, "ok"
     return made
+
+
+def nameservers_at(made, address):
+    """Of each rule that has it."""
+    return [each for nameservers in made._rules.values() for each in nameservers if each.address == address]
 
 
 def ask(clock, made, *names):
@@ -101,10 +106,11 @@ def test_nameservers_that_stay_keep_what_is_known_of_them(clock, servers):
     made = forwarder(default=[ONE])
     servers.behaviour[ONE] = answering("203.0.113.1", after=0.02)
     ask(clock, made, "www.example.com")
-    made.configure(settings(rules={"company.test": [ONE]}, default=[TWO]))
+    made.configure(settings(rules={"company.test": [ONE]}, default=[TWO, ONE]))
     rule, default = made.status(["company.test", ""])
-    assert [(each["state"], each["queries"]) for each in rule["nameservers"]] == [("ok", 1)]
-    assert [each["state"] for each in default["nameservers"]] == ["unused"]
+    assert [each["state"] for each in default["nameservers"]] == ["unused", "ok"]
+    # What it says to others' names is another matter.
+    assert [(each["state"], each["queries"]) for each in rule["nameservers"]] == [("unused", 0)]
 
 
 # --- the race
@@ -177,7 +183,7 @@ def test_one_that_failed_is_asked_last_until_it_is_well_again(clock, servers):
 
 def test_identical_queries_are_asked_once(clock, servers):
     made = known(forwarder(default=[ONE]), ONE)
-    made._nameservers[ONE].probed_at = clock.now
+    nameservers_at(made, ONE)[0].probed_at = clock.now
     servers.behaviour[ONE] = answering("203.0.113.1", after=0.05)
     replies = ask(clock, made, *["www.example.com"] * 50, *["WWW.example.COM"] * 50)
     assert {id(reply) for reply in replies} == {id(replies[0])}
@@ -203,7 +209,7 @@ def test_queries_that_differ_are_not_one(clock, servers):
 
 def test_who_gives_up_does_not_take_the_others_answer_away(clock, servers):
     made = known(forwarder(default=[ONE]), ONE)
-    made._nameservers[ONE].probed_at = clock.now
+    nameservers_at(made, ONE)[0].probed_at = clock.now
     servers.behaviour[ONE] = answering("203.0.113.1", after=0.05)
 
     async def work():
@@ -265,6 +271,17 @@ def test_a_loop_of_the_only_nameserver_is_servfail_at_once(clock, servers):
     (again,) = ask(clock, made, "www.company.test")
     assert again.problem == "no nameserver of the rule can be asked"
     assert "for company.test comes back" in made.loops()[0]
+
+
+def test_a_nameserver_that_loops_is_asked_for_the_domain_that_it_knows(clock, servers):
+    made = known(forwarder(rules={"company.test": [ONE]}, default=[ONE]), ONE)
+    loop, answer = looping(made), answering("192.168.10.80")
+    servers.behaviour[ONE] = lambda asked: (answer if asked.name.endswith("company.test") else loop)(asked)
+    (reply,) = ask(clock, made, "www.example.com")
+    assert reply.answer is None
+    (reply,) = ask(clock, made, "www.company.test")
+    assert reply.server == ONE
+    assert len(made.loops()) == 1
 
 
 def test_a_loop_in_which_somebody_holds_the_copy_back_is_noticed_too(clock, servers):

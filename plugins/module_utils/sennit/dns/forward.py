@@ -68,34 +68,29 @@ class Forwarder:
     """The rules and their nameservers."""
 
     def __init__(self) -> None:
-        self._nameservers: dict[str, Nameserver] = {}
         self._rules: dict[str, list[Nameserver]] = {"": []}
         self._flights: dict[str, dict[Key, asyncio.Future[Reply]]] = {}
         """By the rule's suffix, what its nameservers are being asked."""
-        self._probes: dict[str, tuple[str, Nameserver]] = {}
-        self._loops: dict[tuple[str, str], Nameserver] = {}
+        self._probes: dict[str, Nameserver] = {}
         self._background: set[asyncio.Future[Any]] = set()
         self._mark = secrets.token_hex(8)  # what the labels of all our probes begin with
 
     def configure(self, settings: Settings) -> None:
-        """Nameservers that stay keep what is known of them. The stub itself is none, wherever it is named as one."""
+        """Nameservers that a rule keeps keep what is known of them. The stub itself is none, wherever it is named."""
         rules = {rule.suffix: rule.nameservers for rule in settings.view.rules}
         rules[""] = settings.default
-        rules = {
-            suffix: tuple(address for address in nameservers if address not in settings.view.stub)
-            for suffix, nameservers in rules.items()
+        known = {
+            (suffix, nameserver.address): nameserver
+            for suffix, nameservers in self._rules.items()
+            for nameserver in nameservers
         }
-        known = self._nameservers
-        addresses = dict.fromkeys(address for nameservers in rules.values() for address in nameservers)
-        self._nameservers = {address: known.get(address) or Nameserver(address) for address in addresses}
         self._rules = {
-            suffix: [self._nameservers[address] for address in dict.fromkeys(nameservers)]
-            for suffix, nameservers in rules.items()
-        }
-        self._loops = {
-            (suffix, address): self._nameservers[address]
-            for suffix, address in self._loops
-            if address in rules.get(suffix, ())
+            suffix: [
+                known.get((suffix, address)) or Nameserver(address)
+                for address in dict.fromkeys(addresses)
+                if address not in settings.view.stub
+            ]
+            for suffix, addresses in rules.items()
         }
 
     def suffix(self, name: str) -> str:
@@ -187,19 +182,18 @@ class Forwarder:
         label = name.partition(".")[0]
         if not label.startswith(self._mark):
             return False
-        probe = self._probes.pop(label, None)
-        if probe is not None:
-            suffix, nameserver = probe
+        nameserver = self._probes.pop(label, None)
+        if nameserver is not None:
             nameserver.looped(time.monotonic())
-            self._loops[suffix, nameserver.address] = nameserver
         return True
 
     def loops(self) -> list[str]:
         """The loops that are cut, a line each."""
         return [
-            f"what is asked of nameserver {address} for {suffix or 'names without a rule'} comes back to this host; "
-            "it is not asked for now"
-            for (suffix, address), nameserver in self._loops.items()
+            f"what is asked of nameserver {nameserver.address} for {suffix or 'names without a rule'} "
+            "comes back to this host; it is not asked for now"
+            for suffix, nameservers in self._rules.items()
+            for nameserver in nameservers
             if nameserver.state == LOOPED
         ]
 
@@ -215,7 +209,7 @@ class Forwarder:
         label = self._mark + secrets.token_hex(8)
         below = next(suffix for suffix in suffixes(name) if len(suffix) < _PROBE_BELOW)
         probe = Query(dns.name.from_text(f"{label}.{below}"), dns.rdatatype.A, dns.rdataclass.IN, dns.flags.RD)
-        self._probes[label] = (self.suffix(name), nameserver)
+        self._probes[label] = nameserver
         self._keep(asyncio.ensure_future(self._send_probe(label, probe, nameserver)))
 
     async def _send_probe(self, label: str, probe: Query, nameserver: Nameserver) -> None:

@@ -51,7 +51,7 @@ class NameserverError(Exception):
 
 
 class Nameserver:
-    """A nameserver's address, and what is known of it. Several rules may share one."""
+    """A nameserver of one rule, and what is known of it. For another domain, the same host may answer otherwise."""
 
     def __init__(self, address: str) -> None:
         self.address = address
