@@ -126,6 +126,17 @@ def test_a_kernel_without_the_offloads(opened: Callable[..., UdpSocket], monkeyp
     assert pieces == len(BATCH)
 
 
+def take_ipv6_away(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    real = socket.socket
+
+    def without_ipv6(family: int = -1, *arguments: int, **options: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(error, os.strerror(error))
+        return real(family, *arguments, **options)
+
+    monkeypatch.setattr(udp.socket, "socket", without_ipv6)
+
+
 @pytest.mark.parametrize("error", [errno.EAFNOSUPPORT, None])
 def test_a_host_without_ipv6(
     opened: Callable[..., UdpSocket], namespace: str, monkeypatch: pytest.MonkeyPatch, error: int | None
@@ -134,14 +145,7 @@ def test_a_host_without_ipv6(
     if error is None:
         run("ip", "netns", "exec", namespace, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
     else:
-        real = socket.socket
-
-        def without_ipv6(family: int, kind: int) -> socket.socket:
-            if family == socket.AF_INET6:
-                raise OSError(error, os.strerror(error))
-            return real(family, kind)
-
-        monkeypatch.setattr(udp.socket, "socket", without_ipv6)
+        take_ipv6_away(monkeypatch, error)
     sender, receiver = opened(), opened()
     assert sender.send(BATCH, ("127.0.0.1", receiver.port)) == 0
     datagrams, sources, _ = take(receiver, len(BATCH))
@@ -186,3 +190,22 @@ def test_one_answer_to_whoever_may_be_forged(opened: Callable[..., UdpSocket], n
     assert sender.send_now(b"answer", (host, receiver.port, second, 0))
     assert take(receiver, 1)[:2] == ([b"answer"], {(second, sender.port)})
     assert sender._ways == {}
+
+
+def test_the_way_back_on_a_host_without_ipv6(
+    opened: Callable[..., UdpSocket], namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket is of the other family there, and tells in other words where a datagram came to."""
+    take_ipv6_away(monkeypatch, errno.EAFNOSUPPORT)
+    run("ip", "-n", namespace, "addr", "add", "127.0.0.9", "dev", "lo")
+    one, two = opened(), opened()
+    assert one.family == socket.AF_INET
+    assert one.send([b"question"], ("127.0.0.9", two.port)) == 0
+    arrivals = PYTHON.arrivals()
+    assert select.select([two.socket], [], [], 10)[0]
+    received = two.receive(arrivals.space())
+    assert received is not None
+    path = received[2]
+    assert path[1:] == (one.port, "127.0.0.9", socket.if_nametoindex("lo"))
+    assert two.send([b"answer"], path) == 0
+    assert take(one, 1)[:2] == ([b"answer"], {("127.0.0.9", two.port)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.wireguard.network import Host, Network, is_keepalive
 
-from sennit.wireguard.constants import TYPE_INITIATION, TYPE_RESPONSE, TYPE_TRANSPORT
+from sennit.wireguard.constants import REJECT_AFTER_MESSAGES, TYPE_INITIATION, TYPE_RESPONSE, TYPE_TRANSPORT
 from sennit.wireguard.errors import DropReason
 from sennit.wireguard.events import DataSent, HandshakeGaveUp
 
@@ -411,3 +411,44 @@ def test_after_a_restart_the_peers_old_session_is_replaced_at_once(
     assert two.payloads() == [b"there"]
     two.device.control.resume(one.public_key, ("203.0.113.1", 1), network.now, network.wall)
     assert two.status(one).endpoint == one.endpoint
+
+
+@pytest.mark.parametrize("initiator", [True, False])
+def test_packets_that_would_exceed_the_counter_wait_for_a_new_session(
+    network: Network, session: tuple[Host, Host], initiator: bool
+) -> None:
+    """On either side, and by the batch: no counter is used beyond the limit, and nothing is lost at the seam."""
+    host, other = session if initiator else reversed(session)
+    network.elapse(6)
+    host.device.outbound._peers[other.public_key].session.counter = REJECT_AFTER_MESSAGES - 2
+    host.device.control._peers[other.public_key].keypairs.sent = REJECT_AFTER_MESSAGES - 2
+    network.forget()
+    host.send(other, count=3)
+    assert [datagram.type for datagram in network.log] == [TYPE_INITIATION]
+    network.deliver()
+    assert other.payloads() == [b"hello"] * 3
+    counters = [int.from_bytes(datagram.data[8:16], "little") for datagram in network.sent(TYPE_TRANSPORT, host)]
+    assert counters == [0, 1, 2]
+
+
+def test_a_handshake_that_another_has_overtaken_is_forgotten_with_the_keys(
+    network: Network, session: tuple[Host, Host]
+) -> None:
+    """Its ephemeral key is as secret as the keypairs (whitepaper section 6.3)."""
+    one, two = session
+    network.elapse(121)
+    network.lose = lambda datagram: datagram.type == TYPE_INITIATION and datagram.source == one.endpoint
+    one.send(two)
+    network.deliver()
+    network.elapse(3)
+    two.device.control._peers[one.public_key].keypairs.sent = 2**60
+    two.send(one)
+    network.elapse(3)
+    peer = one.device.control._peers[two.public_key]
+    assert peer.keypairs.current is not None
+    assert not peer.keypairs.current.initiator
+    assert peer.handshake is not None
+    network.lose = lambda datagram: True
+    network.elapse(541)
+    assert peer.handshake is None
+    assert not one.device.control._indices

@@ -211,8 +211,8 @@ class Control:
         if peer is None:
             return
         if isinstance(event, HandshakeNeeded):
-            # Outbound may have asked before it heard of the session that we have by now.
-            if not self._may_send(peer, now):
+            # Outbound may have asked before it heard of the session that we have by now; or its counter is used up.
+            if not self._may_send(peer, now) or peer.keypairs.sent > REKEY_AFTER_MESSAGES:
                 self._initiate(peer, now, wall)
         elif isinstance(event, (DataSent, KeepaliveSent)):
             self._transport_sent(peer, event, now, wall)
@@ -246,6 +246,7 @@ class Control:
             peer.timers.data_sent(event.at)
         else:
             peer.tx_bytes += TRANSPORT_OVERHEAD
+            keypairs.sent += 1
         peer.timers.authenticated_packet_sent(event.at)
         current = keypairs.current
         if current is not None and (
