@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=works, metavar="WORK", help=", ".join(works))
     parser.add_argument("--subject", action="append", metavar="NAME", help="only these, and what they are compared to")
     parser.add_argument("--rounds", type=int, default=3, help="how often each subject has its turn")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for how long, each time")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for how long, each time")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("network namespaces need root")
