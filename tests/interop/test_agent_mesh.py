@@ -238,7 +238,7 @@ def test_a_peer_that_speaks_first_is_heard_after_a_restart(mesh, number):
         host.start()
         host.apply(signed)
     assert beta.cli("ping", "alpha", "-c", "1").returncode == 0
-    kept = alpha.directory / "state/sessions.json"
+    kept = alpha.directory / "run/sessions.json"
     deadline = time.monotonic() + 20
     while number == signal.SIGKILL and not kept.exists() and time.monotonic() < deadline:
         pass

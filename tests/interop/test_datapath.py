@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.interop.agents import PORT, Host, Mesh
+from tests.interop.agents import PACKAGE_ROOT, PORT, Host, Mesh
 from tests.interop.stock import transfer
 from tests.native import library
 
@@ -22,6 +25,19 @@ with socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET, sock
         length = chance.choice([0, 1, 31, 32, 64, 92, 148, 1452, chance.randrange(1500)])
         start = chance.choice([b"", b"\\1\\0\\0\\0", b"\\2\\0\\0\\0", b"\\3\\0\\0\\0", b"\\4\\0\\0\\0"])
         source.sendto((start + chance.randbytes(length))[:length], target)
+"""
+
+# Initiations with a good mac1 and nothing else that is good, from many ports, until it is ended.
+_FLOOD = """
+import os, socket, sys, time
+from sennit.wireguard.cookie import CookieJar
+jar = CookieJar(bytes.fromhex(sys.argv[3]))
+sources = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(50)]
+while True:
+    for source in sources:
+        message = jar.add_macs(bytes((1, 0, 0, 0)) + os.urandom(112), 0.0)
+        source.sendto(message, (sys.argv[1], int(sys.argv[2])))
+    time.sleep(0.05)
 """
 
 _RECEIVE = """
@@ -96,6 +112,28 @@ def test_garbage_is_counted_and_changes_nothing(pair: tuple[Host, Host], family:
     assert {"wrong-length", "unknown-message-type", "unknown-receiver-index", "invalid-mac1"} <= drops.keys()
     assert all(after < earlier + 1024 for after, earlier in zip(map(anonymous, processes), before, strict=True))
     alpha.run("ping", "-n", "-c", "1", "-W", "10", beta.addresses[0])
+    assert alpha.peer("beta")["endpoint"] == f"{beta.underlay[0]}:{PORT}"
+
+
+def test_a_handshake_comes_through_a_flood_with_a_cookie(pair: tuple[Host, Host]) -> None:
+    """And the flood is answered with cookies only. An agent that has just started has no session to go on with."""
+    alpha, beta = pair
+    command = ["ip", "netns", "exec", beta.namespace, sys.executable, "-c", _FLOOD]
+    with subprocess.Popen(
+        [*command, alpha.underlay[0], str(PORT), alpha.public_key.hex()],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT)},
+    ) as flood:
+        try:
+            deadline = time.monotonic() + 30
+            while "cookie-required" not in alpha.status()["drops"]:
+                assert time.monotonic() < deadline
+            alpha.run("ping", "-n", "-c", "1", "-W", "10", beta.addresses[0])
+            beta.stop(signal.SIGKILL)
+            (beta.directory / "run/sessions.json").unlink(missing_ok=True)
+            beta.start()
+            beta.run("ping", "-n", "-c", "1", "-W", "30", alpha.addresses[0])
+        finally:
+            flood.kill()
     assert alpha.peer("beta")["endpoint"] == f"{beta.underlay[0]}:{PORT}"
 
 

@@ -156,7 +156,7 @@ class Config:
 
     @property
     def sessions_path(self) -> str:
-        return self.state_dir + "/sessions.json"
+        return self.runtime_dir + "/sessions.json"
 
     @property
     def resolver_path(self) -> str:
