@@ -25,6 +25,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.compile 
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.describe import describe
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.inventory import (
     GROUP,
+    GROUP_BEACONS,
     CompileError,
     Refusal,
     read_agreed,
@@ -42,6 +43,7 @@ ARGUMENT_SPEC = {
     "netmap": {"type": "str"},
     "status_variable": {"type": "str", "default": "sennit_status"},
     "agent_variable": {"type": "str", "default": "sennit_agent"},
+    "beacon_variable": {"type": "str", "default": "sennit_beacon_status"},
     "trial": {"type": "int", "default": 60},
     "confirm": {"type": "bool", "default": True},
     "config": {"type": "str", "default": "/etc/sennit/agent.json"},
@@ -82,7 +84,7 @@ class ActionModule(TrialAction):
     # --- on the control node
 
     def _compile(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        inventory = PlayInventory(task_vars, arguments["status_variable"], arguments["agent_variable"])
+        inventory = PlayInventory(task_vars, *(arguments[f"{what}_variable"] for what in ("status", "agent", "beacon")))
         if not inventory.hosts:
             raise CompileError([Refusal("inventory", "group", GROUP, "has no hosts")])
         key = self._signing_key(inventory)
@@ -109,6 +111,7 @@ class ActionModule(TrialAction):
             | {name: list(addresses) for name, addresses in compiled.pending.items()},
             "routes": {name: list(routes) for name, routes in compiled.routes.items()},
             "exit_nodes": list(compiled.exit_nodes),
+            "left_to_beacons": _left_to_beacons(inventory, newest.netmap),
         }
         if validating:
             return result
@@ -207,6 +210,19 @@ def _newest(statuses: Mapping[str, Mapping[str, Any]], verify_key: str) -> Newes
     if len(candidates) > 1:
         warnings.append(f"there are {len(candidates)} netmaps of version {version} about; the next one supersedes them")
     return Newest(candidates[-1] if candidates else None, len(candidates) > 1, warnings)
+
+
+def _left_to_beacons(inventory: PlayInventory, newest: Netmap | None) -> list[str]:
+    """The hosts of the play that did not answer, and need not: their map names a beacon that did."""
+    before = {node.name: node for node in newest.nodes} if newest else {}
+    served = any(
+        host.name in before and before[host.name].beacon is not None and GROUP_BEACONS in host.groups
+        for host in inventory.hosts
+        if host.in_play and host.report is not None
+    )
+    return [
+        host.name for host in inventory.hosts if host.in_play and host.report is None and host.name in before and served
+    ]
 
 
 def _refuse_other_pins(key: signing_key.SigningKey, statuses: Mapping[str, Mapping[str, Any]]) -> None:

@@ -83,7 +83,11 @@ _KINDS = {
 # The permanent settings that have no runtime counterpart.
 _ONLY_PERMANENT = ("version", "short", "description", "target")
 # What can be changed without a reload.
-_LIVE_SETTINGS: dict[str, set[str]] = {"zone": {"services", "interfaces"}, "policy": {"rich_rules"}, "service": set()}
+_LIVE_SETTINGS: dict[str, set[str]] = {
+    "zone": {"services", "ports", "interfaces"},
+    "policy": {"rich_rules"},
+    "service": set(),
+}
 
 
 def plain(value: Any) -> Any:

@@ -70,6 +70,13 @@ options:
     choices: [auto, kernel, userspace]
     default: auto
     version_added: 0.2.0
+  netmap_url:
+    description:
+      - An HTTP or HTTPS URL at which the newest signed netmap is, for instance in an object store. The agent looks
+        there every five minutes. If empty, it does not.
+    type: str
+    default: ""
+    version_added: 0.2.0
 seealso:
   - module: sennit.mesh.agent
 """
@@ -103,7 +110,18 @@ from ansible_collections.sennit.mesh.plugins.module_utils._agent_files import CO
 from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config, ConfigError
 
-KEYS = ("network", "signing_key", "interface", "listen_port", "mtu", "fwmark", "table", "rule_priority", "datapath")
+KEYS = (
+    "network",
+    "signing_key",
+    "interface",
+    "listen_port",
+    "mtu",
+    "fwmark",
+    "table",
+    "rule_priority",
+    "datapath",
+    "netmap_url",
+)
 
 
 def main() -> None:
@@ -120,6 +138,7 @@ def main() -> None:
             "table": {"type": "int", "default": 21472},
             "rule_priority": {"type": "int", "default": 5200},
             "datapath": {"type": "str", "choices": ["auto", "kernel", "userspace"], "default": "auto"},
+            "netmap_url": {"type": "str", "default": ""},
         },
         required_if=[("state", "present", ["network", "signing_key"])],
         supports_check_mode=True,

@@ -50,6 +50,13 @@ options:
     type: list
     elements: str
     default: [ssh]
+  ports:
+    description:
+      - The ports that the mesh may reach on this host beside those of O(services), each as C(port/protocol).
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
   underlay_zones:
     description:
       - The zones in which the UDP port is opened, instead of those found. Found are the default zone and the zones of
@@ -64,6 +71,10 @@ EXAMPLES = r"""
 - name: Let the mesh in, and SSH and HTTPS from the mesh
   sennit.mesh.firewall:
     services: [ssh, https]
+
+- name: Let the mesh in on a beacon
+  sennit.mesh.firewall:
+    ports: [21472/tcp]
 """
 
 RETURN = r"""
@@ -86,6 +97,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import Fire
 from ansible_collections.sennit.mesh.plugins.module_utils._host import firewalld_state, gateway_interfaces
 
 SERVICE = "sennit"
+PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
 
 
 class Firewall:
@@ -103,6 +115,7 @@ class Firewall:
         if underlay is None:
             underlay = self._underlay_zones()
         self._check_names(underlay, parameters["services"])
+        ports = [self._port(port) for port in parameters["ports"]]
         self.firewalld.present(
             "service",
             SERVICE,
@@ -121,6 +134,7 @@ class Firewall:
                 "target": "default",
                 "interfaces": [parameters["interface"]],
                 "services": parameters["services"],
+                "ports": ports,
             },
         )
         for zone in self.firewalld.names("zone"):
@@ -141,6 +155,12 @@ class Firewall:
         gateways = gateway_interfaces(self.module) - {self.module.params["interface"]}
         return sorted({self.firewalld.default_zone(), *(self.firewalld.zone_of(name) for name in gateways)})
 
+    def _port(self, text: str) -> tuple[str, str]:
+        number, _slash, protocol = text.partition("/")
+        if not (number.isascii() and number.isdigit() and 0 < int(number) < 65536 and protocol in PROTOCOLS):
+            self.module.fail_json(msg=f"ports: '{text}' is no port and protocol, as 21472/tcp is")
+        return number, protocol
+
     def _check_names(self, zones: list[str], services: list[str]) -> None:
         for option, kind, names in (("underlay_zones", "zone", zones), ("services", "service", services)):
             unknown = sorted(set(names) - set(self.firewalld.names(kind)) - {SERVICE})
@@ -156,6 +176,7 @@ def main() -> None:
             "listen_port": {"type": "int", "default": 51820},
             "zone": {"type": "str", "default": "sennit"},
             "services": {"type": "list", "elements": "str", "default": ["ssh"]},
+            "ports": {"type": "list", "elements": "str", "default": []},
             "underlay_zones": {"type": "list", "elements": "str"},
         },
         supports_check_mode=True,

@@ -62,6 +62,13 @@ options:
         O(status_variable).
     type: str
     default: sennit_agent
+  beacon_variable:
+    description:
+      - The variable in which M(sennit.mesh.status_info) was registered, in a loop over beacons that the play leaves
+        out. Their netmaps count as those of its hosts do.
+    type: str
+    default: sennit_beacon_status
+    version_added: 0.2.0
   trial:
     description:
       - With O(state=delivered), after how many seconds the host goes back if the map is not confirmed. In a play of
@@ -160,6 +167,13 @@ routes:
   sample: {"alpha": [], "office": ["192.168.50.0/24"]}
 exit_nodes:
   description: The members that offer to be exit nodes and are approved.
+  type: list
+  elements: str
+  returned: O(state=validated) and O(state=compiled)
+left_to_beacons:
+  description:
+    - Hosts of the play that did not answer and need not, since the newest netmap names a beacon that did, and that will
+      hand them the next one.
   type: list
   elements: str
   returned: O(state=validated) and O(state=compiled)
@@ -288,6 +302,7 @@ def main() -> None:
             "netmap": {"type": "str"},
             "status_variable": {"type": "str", "default": "sennit_status"},
             "agent_variable": {"type": "str", "default": "sennit_agent"},
+            "beacon_variable": {"type": "str", "default": "sennit_beacon_status"},
             "trial": {"type": "int", "default": 60},
             "confirm": {"type": "bool", "default": True},
             "config": {"type": "str", "default": "/etc/sennit/agent.json"},

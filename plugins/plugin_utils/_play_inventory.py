@@ -47,7 +47,9 @@ VARIABLES = (
 class PlayInventory:
     """The members of group sennit in one play: their variables, and what earlier tasks registered for them."""
 
-    def __init__(self, task_vars: Mapping[str, Any], status_variable: str, agent_variable: str) -> None:
+    def __init__(
+        self, task_vars: Mapping[str, Any], status_variable: str, agent_variable: str, beacon_variable: str
+    ) -> None:
         self._hostvars = task_vars["hostvars"]
         self._groups = task_vars["groups"]
         self._status_variable = status_variable
@@ -61,6 +63,10 @@ class PlayInventory:
         self.refusals: list[Refusal] = []
         self.statuses: dict[str, Mapping[str, Any]] = {}
         self.hosts: list[Host] = [self._host(str.__str__(name)) for name in self._groups.get(GROUP, ())]
+        # Beacons that this play leaves out, but has asked.
+        for result in plain((task_vars.get(beacon_variable) or {}).get("results") or ()):
+            if _usable(result):
+                self.statuses.setdefault(result["item"], result)
 
     def _host(self, name: str) -> Host:
         status = self._registered(name, self._status_variable)
@@ -92,9 +98,7 @@ class PlayInventory:
     def _registered(self, name: str, variable: str) -> Mapping[str, Any] | None:
         """An earlier task's result, if the host gave one."""
         result = self._value(name, variable)
-        if not isinstance(result, Mapping) or result.get("unreachable") or result.get("skipped"):
-            return None
-        return None if result.get("failed") else result
+        return result if _usable(result) else None
 
     def _report(self, name: str, status: Mapping[str, Any] | None) -> Report | None:
         agent = self._registered(name, self._agent_variable) or {}
@@ -108,6 +112,11 @@ class PlayInventory:
             addresses=tuple(entry["address"] for entry in status.get("underlay") or ()),
             accept_dns=(running.get("preferences") or {}).get("accept_dns"),
         )
+
+
+def _usable(result: Any) -> bool:
+    """Whether a task's result is what the host has answered."""
+    return isinstance(result, Mapping) and not any(result.get(key) for key in ("unreachable", "skipped", "failed"))
 
 
 def plain(value: Any) -> Any:

@@ -236,6 +236,57 @@ def test_an_unreachable_host_stays_if_known_and_is_refused_if_not(control):
     assert not played.registered
 
 
+def with_a_beacon(nodes, beacon):
+    hosts = inventory(nodes, sennit_signing_key=SEED)
+    hosts["sennit"]["children"]["sennit_beacons"] = {"hosts": {"harbor": {**beacon, "sennit_endpoint": "192.0.2.9"}}}
+    return hosts
+
+
+def test_whom_ansible_cannot_reach_is_left_to_a_beacon_that_it_knows(control):
+    play = "sennit_nodes:sennit_beacons"
+    hosts = with_a_beacon({"beta": status(key("beta"))}, status(key("harbor")))
+    first = control.play(hosts, [COMPILE], hosts=play).result("netmap")
+    assert [node.beacon for node in opened(first).nodes] == [None, 21472]
+    kept = {"signed": base64.b64decode(first["netmap"]), "signing_key": VERIFY_KEY}
+    down = {"ansible_connection": "ssh", "ansible_ssh_common_args": "-o ProxyCommand=false"}
+    probe = {"ansible.builtin.ping": {}, "register": "answer", "when": "'sennit_status' not in vars"}
+    probe["ignore_unreachable"] = True
+
+    def left(nodes, beacon):
+        return control.play(with_a_beacon(nodes, beacon), [probe, VALIDATE], hosts=play).result("plan", "harbor")
+
+    assert left({"beta": down}, status(key("harbor"), **kept))["left_to_beacons"] == ["beta"]
+    assert left({"beta": status(key("beta"), **kept)}, status(key("harbor"), **kept))["left_to_beacons"] == []
+    # None of its beacons is there, or it knows of none.
+    nodes = {"beta": down, "alpha": status(key("alpha"), **kept)}
+    played = control.play(with_a_beacon(nodes, down), [probe, VALIDATE], hosts=play)
+    assert played.result("plan", "alpha")["left_to_beacons"] == []
+    plain_map = control.play(inventory({"beta": status(key("beta"))}, sennit_signing_key=SEED), [COMPILE])
+    known = {"signed": base64.b64decode(plain_map.result("netmap")["netmap"]), "signing_key": VERIFY_KEY}
+    assert left({"beta": down}, status(key("harbor"), **known))["left_to_beacons"] == []
+
+
+def test_a_beacon_that_is_left_out_is_asked_for_its_map(control):
+    first = opened(control.play(inventory(NODES, sennit_signing_key=SEED), [COMPILE]).result("netmap"))
+    newer = dataclasses.replace(first, version=7, allocations={**first.allocations, "gone": ("100.64.0.3",)})
+    pin = {"signing_key": VERIFY_KEY}
+    nodes = {
+        "alpha": status(key("alpha"), signed=sign(first.to_bytes(), SEED), **pin, ansible_host="192.0.2.1"),
+        "beta": {},
+    }
+    answer = status(key("beta"), signed=sign(newer.to_bytes(), SEED), **pin)["sennit_status"]
+    results = [
+        {**answer, "item": "beta"},
+        {"item": "mole", "unreachable": True, "msg": "no route to host"},
+        {"item": "pier", "failed": True, "msg": "sudo: a password is required"},
+    ]
+    asked = {"ansible.builtin.set_fact": {"sennit_beacon_status": {"results": results}}}
+    played = control.play(inventory(nodes, sennit_signing_key=SEED), [asked, COMPILE], "--limit", "alpha")
+    assert played.code == 0, played.output
+    assert played.result("netmap")["version"] == 7
+    assert opened(played.result("netmap")) == newer
+
+
 def test_the_newest_valid_map_on_any_host_is_what_counts(control):
     first = opened(control.play(inventory(NODES, sennit_signing_key=SEED), [COMPILE]).result("netmap"))
     newer = dataclasses.replace(first, version=5, allocations={**first.allocations, "gone": ("100.64.0.3",)})

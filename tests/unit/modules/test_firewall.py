@@ -128,6 +128,26 @@ def test_the_mesh_may_go_to_the_destinations_and_leaves_masqueraded(
         assert sum("masquerade" in rule for rule in nat["rich_rules"]) == 2
 
 
+def test_a_port_is_opened_to_the_mesh_and_closed_again_without_a_reload(
+    firewalld: FirewalldDouble, run: Any, twice: Any
+) -> None:
+    run(module("firewall"))
+    reloads = firewalld.reloads
+    twice(module("firewall"), ports=["21472/tcp"])
+    for side in (firewalld.permanent, firewalld.running):
+        assert side["zone"]["sennit"]["ports"] == [("21472", "tcp")]
+    twice(module("firewall"))
+    for side in (firewalld.permanent, firewalld.running):
+        assert side["zone"]["sennit"]["ports"] == []
+    assert firewalld.reloads == reloads
+
+
+@pytest.mark.parametrize("port", ["21472", "tcp", "0/tcp", "65536/tcp", "1/icmp", "-1/udp", ""])
+def test_what_is_no_port_is_refused(firewalld: FirewalldDouble, run: Any, port: str) -> None:
+    assert f"ports: '{port}'" in run(module("firewall"), ports=[port])["msg"]
+    assert "sennit" not in firewalld.permanent["zone"]
+
+
 def test_new_destinations_need_no_reload(firewalld: FirewalldDouble, run: Any, twice: Any) -> None:
     run(module("firewall"))
     run(module("gateway"), destinations=DESTINATIONS, sources=SOURCES)
