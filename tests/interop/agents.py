@@ -215,10 +215,10 @@ class Host:
             raise AssertionError(f"no agent runs on {self.name}")
         workers = [os.pidfd_open(pid) for pid in self.workers()]
         self.agent.send_signal(number)
-        status = self.agent.wait(30)
+        status = self.agent.wait(PATIENCE)
         self.agent = None
         for worker in workers:
-            if not select.select([worker], [], [], 10)[0]:
+            if not select.select([worker], [], [], PATIENCE)[0]:
                 raise AssertionError("a worker outlived the agent")
             os.close(worker)
         return status
