@@ -134,8 +134,9 @@ def test_without_any_beacon_the_mesh_goes_on(mesh):
     with steady_ping(gamma, delta.addresses[0]) as lost:
         for beacon in (alpha, beta):
             beacon.stop(signal.SIGKILL)
-        gamma.log.wait_for("beacon alpha: no answer within 10 s")
-        gamma.log.wait_for("beacon beta: no answer within 10 s")
+        # Whether the kernel can still say farewell for a killed process is a matter of luck.
+        gamma.log.wait_for("beacon alpha: no connection within 20 s", timeout=60)
+        gamma.log.wait_for("beacon beta: no connection within 20 s", timeout=60)
     assert lost == []
     assert "beta, not connected" in gamma.cli("status").stdout
 
@@ -197,7 +198,7 @@ def test_the_service_is_in_the_mesh_and_nowhere_else(mesh):
         with pytest.raises(AssertionError, match="refused"):
             gamma.run("python3", "-c", f"import socket; socket.create_connection(('{address}', {BEACON_PORT}), 5)")
     # Not even what a neighbour on the underlay sends to the mesh address is taken.
-    listeners = [line.split()[3] for line in alpha.run("ss", "-Hltn").splitlines()]
+    listeners = [line.split()[3] for line in alpha.run("ss", "-Hltn", f"sport = {BEACON_PORT}").splitlines()]
     assert sorted(listeners) == [f"100.64.0.1%sennit0:{BEACON_PORT}", f"[fd5e::1]%sennit0:{BEACON_PORT}"]
 
 
