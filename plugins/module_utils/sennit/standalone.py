@@ -43,13 +43,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if options.foreground or os.environ.get("WG_PROCESS_FOREGROUND") == "1":
         return _run(options.interface, _Command(None))
     told, pipe = os.pipe()
-    if os.fork():
+    daemon = os.fork()
+    if daemon:
         os.close(pipe)
-        # The interface is there, and its socket, when the command returns.
+        # The interface is there, and its socket, when the command returns; or nothing of it is.
         outcome = os.read(told, 4096).decode()
-        if outcome not in (_READY, ""):
+        if outcome == _READY:
+            return 0
+        os.waitpid(daemon, 0)
+        if outcome:
             logger.error("%s", outcome)
-        return 0 if outcome == _READY else 1
+        return 1
     os.close(told)
     _detach()
     return _run(options.interface, _Command(pipe))
