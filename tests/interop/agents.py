@@ -160,15 +160,13 @@ class Host:
         switch = f"{self.mesh.prefix}-sw"
         run("ip", "netns", "add", self.namespace)
         run("ip", "-n", self.namespace, "link", "set", "lo", "up")
-        # An address that is still being looked for among the neighbours changes by itself.
-        run("ip", "netns", "exec", self.namespace, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
+        ipv6 = Path("/proc/net/if_inet6").exists()
+        if ipv6:
+            # Addresses are as they are to be at once, and not tentative for a second or two.
+            self.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         run("ip", "-n", self.namespace, "link", "add", "eth0", "type", "veth",
             "peer", "name", self.name, "netns", switch)  # fmt: skip
         run("ip", "-n", switch, "link", "set", self.name, "master", "br0", "up")
-        ipv6 = Path("/proc/net/if_inet6").exists()
-        if ipv6:
-            # Its addresses are as they are to be at once, and not tentative for a second or two.
-            self.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
         run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
         run("ip", "-n", self.namespace, "addr", "add", f"{self.underlay[0]}/24", "dev", "eth0")
         if ipv6:
