@@ -39,12 +39,12 @@ for module in /modules/*; do busybox insmod "$module"; done
 busybox mount -t virtiofs -o ro machine /machine
 busybox mount -t tmpfs written /written
 busybox mkdir /written/upper /written/work
-busybox mount -t overlay -o lowerdir=/machine,upperdir=/written/upper,workdir=/written/work root /root
-busybox mkdir -p /root/dev /root/proc /root/sys /root/run /root/tmp
-busybox mount --move /dev /root/dev
-busybox mount -t tmpfs run /root/run
-busybox cp /second /root/run/second
-exec /bin/busybox switch_root /root /bin/sh /run/second
+busybox mount -t overlay -o lowerdir=/machine,upperdir=/written/upper,workdir=/written/work root /target
+busybox mkdir -p /target/dev /target/proc /target/sys /target/run /target/tmp
+busybox mount --move /dev /target/dev
+busybox mount -t tmpfs run /target/run
+busybox cp /second /target/run/second
+exec /bin/busybox switch_root /target /bin/sh /run/second
 """
 
 _SECOND = """\
@@ -110,7 +110,7 @@ class Vm:
 
     def _pack_initramfs(self, command: Sequence[str], directory: Path) -> None:
         root = self._scratch / "initramfs"
-        for name in ("bin", "dev", "machine", "modules", "root", "written"):
+        for name in ("bin", "dev", "machine", "modules", "target", "written"):
             (root / name).mkdir(parents=True)
         shutil.copy2(BUSYBOX, root / "bin/busybox")
         for number, module in enumerate(self._kernel.needed(*MODULES)):
