@@ -30,6 +30,12 @@ options:
     description: The mesh interface, which is left out of RV(underlay).
     type: str
     default: sennit0
+  measure_rtt:
+    description:
+      - Whether the round-trip time to each peer with which there is a session is measured, by one ICMP echo through the
+        mesh. It takes up to one second. Otherwise C(rtt) of the peers in RV(agent) is null.
+    type: bool
+    default: false
 seealso:
   - module: sennit.mesh.agent
 """
@@ -44,6 +50,11 @@ EXAMPLES = r"""
     msg: "{{ item.name }}: {{ item.latest_handshake }}"
   loop: "{{ sennit_status.agent.peers }}"
   when: sennit_status.agent is not none
+
+- name: See how fast the peers answer
+  sennit.mesh.status_info:
+    measure_rtt: true
+  register: sennit_status
 """
 
 RETURN = r"""
@@ -147,7 +158,7 @@ forwarding:
       description: Whether the kernel's parameters can be written; in a container, they often cannot.
       type: bool
 agent:
-  description: What the running agent says of itself, as C(sennit status --json).
+  description: What the running agent says of itself, as C(sennit status --json --no-rtt).
   type: dict
   returned: always, null when no agent answers
 """
@@ -157,6 +168,7 @@ import importlib.util
 import os
 import re
 import sys
+import time
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -167,6 +179,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils._host import (
     on_link_interfaces,
     read_text,
 )
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.rtt import measure
 
 FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
 LIBRARIES = ("nacl", "cryptography", "pyroute2", "dns", "tabulate")
@@ -203,8 +216,15 @@ class StatusInfo:
                 "nftables": self.module.get_bin_path("nft", opt_dirs=["/usr/sbin", "/sbin"]) is not None,
             },
             "forwarding": self._forwarding(),
-            "agent": status,
+            "agent": self._measured(status) if status and self.module.params["measure_rtt"] else status,
         }
+
+    def _measured(self, status: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return measure(status, time.time())
+        except OSError as error:
+            self.module.warn(f"round-trip times are not measured: {error.strerror}")
+            return status
 
     def _netmap(self) -> Optional[str]:
         try:
@@ -257,7 +277,13 @@ class StatusInfo:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"interface": {"type": "str", "default": "sennit0"}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            "interface": {"type": "str", "default": "sennit0"},
+            "measure_rtt": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
     module.exit_json(changed=False, **StatusInfo(module).represent())
 
 

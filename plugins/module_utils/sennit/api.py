@@ -12,6 +12,7 @@ Ansible modules can use it on a host.
 method           params                             result
 version                                             the agent's version
 status                                              all of it (status.py)
+peer.status      name                               one peer of it
 netmap.apply     netmap: base64 of the signed file  changed, version, and trial: {id, deadline} if it is one
                  trial: seconds, if it is to be one
 preferences.get                                     preferences: {...}

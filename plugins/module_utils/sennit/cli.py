@@ -14,8 +14,6 @@ permission to ask it, 5 when it could not answer.
 from __future__ import annotations
 
 import argparse
-import difflib
-import ipaddress
 import json
 import os
 import sys
@@ -25,17 +23,20 @@ from typing import Any, Callable, Optional
 
 from . import __version__
 from .api import DEFAULT_SOCKET, ApiError, call
+from .cli_error import (
+    EXIT_AGENT,
+    EXIT_NO_ANSWER,
+    EXIT_NO_PERMISSION,
+    EXIT_NOT_RUNNING,
+    EXIT_USAGE,
+    PROGRAM,
+    CliError,
+)
+from .cli_ping import ping
 from .display import TABULATE_IMPORT_ERROR, overview
 from .dns_display import dns_answer, dns_overview
-from .ping import Answer, Pinger
 from .preferences import Preferences
-
-PROGRAM = "sennit"
-EXIT_NO_ANSWER = 1
-EXIT_USAGE = 2
-EXIT_NOT_RUNNING = 3
-EXIT_NO_PERMISSION = 4
-EXIT_AGENT = 5
+from .rtt import measure
 
 _HELP = {
     "accept_routes": "take the routes to the subnets of others",
@@ -49,14 +50,6 @@ _HINTS = {
     "not-running": "see: systemctl status sennit",
     "no-permission": f"try: sudo {PROGRAM} ...",
 }
-
-
-class CliError(Exception):
-    """Something to tell the user instead of a result."""
-
-    def __init__(self, message: str, exit_status: int) -> None:
-        super().__init__(message)
-        self.exit_status = exit_status
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -88,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="this node, its netmap and its peers")
     status.add_argument("--json", action="store_true", help="everything, for programs")
+    status.add_argument("--no-rtt", action="store_true", help="send nothing to measure round-trip times")
     status.set_defaults(run=_status)
 
     ping = commands.add_parser("ping", help="ask a node for an answer through the mesh")
@@ -165,6 +159,11 @@ def _seconds(text: str) -> float:
 
 def _status(options: argparse.Namespace) -> int:
     status = call(options.socket, "status")
+    if not options.no_rtt:
+        try:
+            status = measure(status, time.time())
+        except OSError as error:
+            print(f"{PROGRAM}: round-trip times are not measured: {error.strerror}", file=sys.stderr)
     _show(options, status, lambda: overview(status, time.time()))
     return 0
 
@@ -243,91 +242,7 @@ def _version(options: argparse.Namespace) -> int:
 
 
 def _ping(options: argparse.Namespace) -> int:
-    status = call(options.socket, "status")
-    name, addresses = find_target(status, options.node)
-    addresses = [address for address in addresses if options.family in (None, 6 if ":" in address else 4)]
-    if not addresses:
-        raise CliError(f"{name} has no IPv{options.family} address", EXIT_USAGE)
-    answers: list[Answer] = []
-    try:
-        with Pinger(addresses) as pinger:
-            for sequence in range(1, options.count + 1):
-                next_round = time.monotonic() + 1.0
-                for answer in pinger.round(sequence, options.timeout):
-                    answers.append(answer)
-                    if not options.json:
-                        print(_answer_line(name, answer), flush=True)
-                if sequence < options.count:
-                    time.sleep(max(0.0, next_round - time.monotonic()))
-    except PermissionError as error:
-        raise CliError("no permission to send ICMP: it takes root (CAP_NET_RAW)", EXIT_NO_PERMISSION) from error
-    # Only now is it sure which endpoint it was: a handshake may have moved it.
-    endpoint = _endpoint_of(call(options.socket, "status"), name)
-    lost = sum(answer.rtt is None for answer in answers)
-    if options.json:
-        print(json.dumps(_ping_result(name, endpoint, addresses, answers), indent=2))
-    else:
-        print(f"{name}: {len(answers) - lost} of {len(answers)} answered" + (f", by {endpoint}" if endpoint else ""))
-    return EXIT_NO_ANSWER if lost else 0
-
-
-def find_target(status: dict[str, Any], target: str) -> tuple[str, list[str]]:
-    """Name of the node and the addresses to ask, for a node's name or an address that it has or routes.
-
-    Raises CliError, with names that are near.
-    """
-    nodes = {peer["name"]: peer["addresses"] for peer in status["peers"]}
-    if status["node"] is None:
-        raise CliError("there is no netmap yet, so there is nobody to ask", EXIT_AGENT)
-    nodes[status["node"]] = status["addresses"]
-    for name, addresses in nodes.items():
-        if target.lower() == name.lower():
-            return name, list(addresses)
-    try:
-        address = ipaddress.ip_address(target)
-    except ValueError:
-        near = difflib.get_close_matches(target, nodes, n=3, cutoff=0.5) or sorted(nodes)[:10]
-        raise CliError(f"no node is called {target}; there are {', '.join(near)}", EXIT_USAGE) from None
-    for name, addresses in nodes.items():
-        if str(address) in addresses:
-            return name, [str(address)]
-    for peer in status["peers"]:
-        if any(address in ipaddress.ip_network(prefix) for prefix in peer["routes"]):
-            return peer["name"], [str(address)]
-    raise CliError(f"no node has the address {address} or a route to it", EXIT_USAGE)
-
-
-def _endpoint_of(status: dict[str, Any], name: str) -> Optional[str]:
-    for peer in status["peers"]:
-        if peer["name"] == name:
-            return peer["endpoint"]  # type: ignore[no-any-return]
-    return None
-
-
-def _answer_line(name: str, answer: Answer) -> str:
-    what = answer.problem if answer.rtt is None else f"{1000 * answer.rtt:.2f} ms"
-    return f"{name} {answer.address} ({answer.sequence}): {what}"
-
-
-def _ping_result(name: str, endpoint: Optional[str], addresses: list[str], answers: list[Answer]) -> dict[str, Any]:
-    return {
-        "node": name,
-        "endpoint": endpoint,
-        "addresses": [
-            {
-                "address": address,
-                "family": 6 if ":" in address else 4,
-                "sent": sum(answer.address == address for answer in answers),
-                "rtt_ms": [
-                    round(1000 * answer.rtt, 3)
-                    for answer in answers
-                    if answer.address == address and answer.rtt is not None
-                ],
-                "problems": [answer.problem for answer in answers if answer.address == address and answer.problem],
-            }
-            for address in addresses
-        ],
-    }
+    return ping(options, lambda method, **params: call(options.socket, method, params))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from .preferences import PreferencesError
 from .routing import DOWN, Routing, exit_state
 from .sessions import Sessions
 from .state import EndpointStore, StateError
-from .status import status
+from .status import peer_status, status
 from .systemd import Notifier
 from .wireguard.constants import REJECT_AFTER_TIME
 from .wireguard.events import Endpoint
@@ -228,6 +228,8 @@ class Daemon:
             return __version__
         if method == "status":
             return self._status()
+        if method == "peer.status":
+            return self._peer_status(params)
         if method == "dns.status":
             return await self._names.status()
         if method == "dns.query":
@@ -361,6 +363,13 @@ class Daemon:
             unreadable=self._unreadable,
             following=self._following,
         )
+
+    def _peer_status(self, params: dict[str, Any]) -> dict[str, Any]:
+        view = self._in_force.state.view
+        for peer in view.peers if view else ():
+            if peer.name == params.get("name"):
+                return peer_status(peer, self._datapath.status().peers.get(peer.public_key))
+        raise ApiError("bad-request", f"params.name: no peer is called {str(params.get('name'))[:60]!r}")
 
     # --- what goes on by itself
 

@@ -19,6 +19,9 @@ else:
     TABULATE_IMPORT_ERROR = None
 
 
+_PATHS = {"lan": "LAN", "ipv6": "IPv6"}
+
+
 def overview(status: dict[str, Any], now: float) -> str:
     """The whole status; ``now`` in seconds since the epoch."""
     parts = [table(_facts(status, now)), _peers(status, now)]
@@ -46,6 +49,22 @@ def size(count: int) -> str:
         if amount < 1024:
             return f"{amount:.1f} {unit}"
     return f"{amount / 1024:.1f} TiB"
+
+
+def path_words(path: Optional[dict[str, Any]]) -> str:
+    """How packets go to a peer, from its "path"; "-" if it is not known."""
+    if path is None:
+        return "-"
+    if path["kind"] == "relay":
+        return f"relayed by {path['relay']}"
+    return _PATHS.get(path["kind"], str(path["kind"]))
+
+
+def milliseconds(seconds: Optional[float]) -> str:
+    """A round-trip time; "-" if there is none."""
+    if seconds is None:
+        return "-"
+    return f"{1000 * seconds:.{2 if seconds < 0.1 else 0}f} ms"
 
 
 def _facts(status: dict[str, Any], now: float) -> list[list[str]]:
@@ -128,15 +147,17 @@ def _peers(status: dict[str, Any], now: float) -> str:
     if not status["peers"]:
         return "no peers" if status["node"] else ""
     states = {(route["via"], route["prefix"]): route["state"] for route in status["routes"]}
-    rows = [["peer", "address", "endpoint", "handshake", "received", "sent", "routes"]]
+    rows = [["peer", "address", "path", "endpoint", "handshake", "RTT", "received", "sent", "routes"]]
     for peer in status["peers"]:
         handshake = peer["latest_handshake"]
         rows.append(
             [
                 peer["name"],
                 "\n".join(peer["addresses"]),
+                path_words(peer["path"]),
                 peer["endpoint"] or "-",
                 "never" if handshake is None else age(now - handshake),
+                milliseconds(peer["rtt"]),
                 size(peer["rx_bytes"]),
                 size(peer["tx_bytes"]),
                 "\n".join(_routes(peer, states)) or "-",

@@ -72,15 +72,20 @@ class Pinger:
                 waiting[address] = time.perf_counter()
             except OSError as error:
                 yield Answer(address, sequence, None, os.strerror(error.errno or 0))
+            # With hundreds to ask, the answers of the first would overflow the sockets' buffers.
+            yield from self._receive_within(0, sequence, waiting)
         deadline = time.perf_counter() + timeout
         while waiting:
             remaining = deadline - time.perf_counter()
             if remaining <= 0:
                 break
-            for key, _events in self._selector.select(remaining):
-                yield from self._receive(key.fileobj, sequence, waiting)
+            yield from self._receive_within(remaining, sequence, waiting)
         for address in waiting:
             yield Answer(address, sequence, None, f"no answer within {timeout:g} s")
+
+    def _receive_within(self, seconds: float, sequence: int, waiting: dict[str, float]) -> Iterator[Answer]:
+        for key, _events in self._selector.select(seconds):
+            yield from self._receive(key.fileobj, sequence, waiting)
 
     def _receive(self, channel: object, sequence: int, waiting: dict[str, float]) -> Iterator[Answer]:
         if not isinstance(channel, socket.socket):

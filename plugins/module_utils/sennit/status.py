@@ -84,8 +84,12 @@ def status(
     }
 
 
-def peer_status(peer: PeerView, live: Optional[PeerStatus]) -> dict[str, Any]:
-    """One peer; ``live`` is the datapath's PeerStatus, or None while it does not know the peer."""
+def peer_status(peer: PeerView, live: Optional[PeerStatus], path: Optional[Mapping[str, Any]] = None) -> dict[str, Any]:
+    """One peer; ``live`` is the datapath's PeerStatus, or None while it does not know the peer.
+
+    ``path``: {"kind": "lan", "ipv6", "direct" or "relay", "relay": a beacon's name or None}; None if it is not known.
+    "rtt" is for those who measure (rtt.py).
+    """
     endpoint = live.endpoint if live else None
     return {
         "name": peer.name,
@@ -96,8 +100,10 @@ def peer_status(peer: PeerView, live: Optional[PeerStatus]) -> dict[str, Any]:
         "unapproved_routes": list(peer.unapproved_routes),
         "exit_node": peer.exit_node,
         "allowed_ips": list(peer.allowed_ips),
+        "path": path,
         "endpoint": join_endpoint(*endpoint) if endpoint else None,
         "latest_handshake": live.latest_handshake if live else None,
+        "rtt": None,
         "rx_bytes": live.rx_bytes if live else 0,
         "tx_bytes": live.tx_bytes if live else 0,
         "persistent_keepalive": peer.persistent_keepalive,

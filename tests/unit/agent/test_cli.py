@@ -9,7 +9,8 @@ import pytest
 
 from sennit import __version__, cli
 from sennit.api import ApiError
-from sennit.cli import CliError, find_target
+from sennit.cli_error import CliError
+from sennit.cli_ping import find_target
 
 from .test_display import STATUS
 
@@ -49,7 +50,7 @@ def test_without_an_answer_of_the_agent(monkeypatch, capsys, code, exit_status):
 def test_status(agent, capsys):
     assert cli.main(["status"]) == 0
     assert "REFUSED" not in capsys.readouterr().out
-    assert cli.main(["status", "--json"]) == 0
+    assert cli.main(["status", "--json", "--no-rtt"]) == 0
     assert json.loads(capsys.readouterr().out) == STATUS
 
 

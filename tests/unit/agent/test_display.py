@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from sennit.display import age, overview, size
+from sennit.display import age, milliseconds, overview, path_words, size
 
 STATUS = {
     "version": "0.1.0",
@@ -35,8 +35,10 @@ STATUS = {
             "unapproved_routes": [],
             "exit_node": False,
             "allowed_ips": [],
+            "path": {"kind": "lan", "relay": None},
             "endpoint": "192.0.2.2:51820",
             "latest_handshake": 988.0,
+            "rtt": 0.00123,
             "rx_bytes": 1000,
             "tx_bytes": 3 * 1024 * 1024,
             "persistent_keepalive": 0,
@@ -50,8 +52,10 @@ STATUS = {
             "unapproved_routes": [],
             "exit_node": False,
             "allowed_ips": [],
+            "path": None,
             "endpoint": None,
             "latest_handshake": None,
+            "rtt": None,
             "rx_bytes": 0,
             "tx_bytes": 0,
             "persistent_keepalive": 0,
@@ -80,10 +84,10 @@ def test_overview(status):
         "interface   sennit0, userspace (native), UDP port 51820",
         "netmap      version 7, from beacon harbor",
         "",
-        "peer   address     endpoint         handshake  received  sent     routes",
-        "beta   100.64.0.2  192.0.2.2:51820  12 s ago   1000 B    3.0 MiB  192.168.10.0/24",
-        "       fd5e::2                                                    192.168.20.0/24 (on-link)",
-        "phone  100.64.0.3  -                never      0 B       0 B      -",
+        "peer   address     path  endpoint         handshake  RTT      received  sent     routes",
+        "beta   100.64.0.2  LAN   192.0.2.2:51820  12 s ago   1.23 ms  1000 B    3.0 MiB  192.168.10.0/24",
+        "       fd5e::2                                                                   192.168.20.0/24 (on-link)",
+        "phone  100.64.0.3  -     -                never      -        0 B       0 B      -",
     ]
 
 
@@ -178,3 +182,24 @@ def test_beacons_and_what_was_refused_of_them(status):
         "netmap URL  https://bucket.example/netmap, looked at 1 min ago; HTTP status 403",
     ):
         assert line in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (None, "-"),
+        ({"kind": "lan", "relay": None}, "LAN"),
+        ({"kind": "ipv6", "relay": None}, "IPv6"),
+        ({"kind": "direct", "relay": None}, "direct"),
+        ({"kind": "relay", "relay": "harbor"}, "relayed by harbor"),
+    ],
+)
+def test_path_words(path, words):
+    assert path_words(path) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0.000321, "0.32 ms"), (0.0123, "12.30 ms"), (0.2345, "234 ms"), (0.9, "900 ms")]
+)
+def test_milliseconds(seconds, text):
+    assert milliseconds(seconds) == text

@@ -1,0 +1,60 @@
+"""Who is asked for a round-trip time."""
+
+import copy
+
+import pytest
+
+from sennit import rtt
+from sennit.ping import Answer
+
+from .test_display import STATUS
+
+
+class Echo:
+    """Answers whoever is in ``answers``; remembers whom it was told to ask."""
+
+    answers = {}
+    asked = []
+
+    def __init__(self, addresses):
+        Echo.asked.append(list(addresses))
+        self._addresses = addresses
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exception):
+        pass
+
+    def round(self, sequence, _timeout):
+        for address in self._addresses:
+            yield Answer(address, sequence, self.answers.get(address))
+
+
+@pytest.fixture
+def echo(monkeypatch):
+    monkeypatch.setattr(rtt, "Pinger", Echo)
+    monkeypatch.setattr(Echo, "asked", [])
+    return Echo
+
+
+def status_of(**handshakes):
+    peers = [
+        {**STATUS["peers"][1], "name": name, "addresses": [f"100.64.0.{number}", "fd5e::1"], "latest_handshake": at}
+        for number, (name, at) in enumerate(handshakes.items(), start=2)
+    ]
+    return {**copy.deepcopy(STATUS), "peers": peers}
+
+
+def test_only_sessions_that_live_are_measured(echo, monkeypatch):
+    monkeypatch.setattr(Echo, "answers", {"100.64.0.2": 0.0123456789})
+    measured = rtt.measure(status_of(live=900.0, silent=900.0, old=800.0, never=None), 1000.0)
+    assert echo.asked == [["100.64.0.2", "100.64.0.3"]]
+    assert [peer["rtt"] for peer in measured["peers"]] == [0.012346, None, None, None]
+    assert {**measured, "peers": None} == {**STATUS, "peers": None}
+
+
+def test_with_nobody_to_ask_no_socket_is_opened(echo):
+    measured = rtt.measure(status_of(never=None), 1000.0)
+    assert echo.asked == []
+    assert measured["peers"][0]["rtt"] is None
