@@ -14,7 +14,7 @@ _COLUMNS = 4
 
 
 def draw(records: list[Record]) -> list[Path]:
-    """Bars of the medians; lines from the least to the most of the rounds."""
+    """Bars of the medians; lines from the least to the most of the rounds, and dashed ones where an aim is."""
     works = list(dict.fromkeys(each["work"] for each in records))
     subjects = list(dict.fromkeys(each["subject"] for each in records))
     colours = {name: f"C{number}" for number, name in enumerate(subjects)}
@@ -29,6 +29,8 @@ def draw(records: list[Record]) -> list[Path]:
             [max(each["rounds"]) - each["value"] for each in shown],
         ]
         panel.barh(names, values, xerr=spread, color=[colours[name] for name in names], capsize=2)
+        for aim in {each["aim"] for each in shown if "aim" in each}:
+            panel.axvline(aim, color="black", linestyle="--", linewidth=1)
         panel.invert_yaxis()
         panel.set_title(f"{work} ({shown[0]['unit']})", fontsize=9)
         panel.tick_params(labelsize=7)

@@ -1,7 +1,8 @@
 """build/bench.json: a list of records, and the table of what they say.
 
-A record is {"work", "subject", "value", "unit", "rounds", "ratios"}; value is the median of the rounds. Whoever
-measures other works adds theirs with `save`, which replaces records of the same work and subject and keeps the rest.
+A record is {"work", "subject", "value", "unit", "rounds", "ratios"}; value is the median of the rounds. Where there is
+an aim it has "aim", the most that value should be, and "met", whether it is no more. Whoever measures other works adds
+theirs with `save`, which replaces records of the same work and subject and keeps the rest.
 
 A ratio is to the value of a reference in the same work. Where both were measured in turns it is the median of the
 rounds' ratios: what slows the machine down for a while slows down neighbours alike.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from tabulate import tabulate
 
@@ -27,23 +28,28 @@ class Rounds:
     """Values as they are measured, by work and subject."""
 
     def __init__(self) -> None:
-        self._values: dict[tuple[str, str], tuple[str, list[float]]] = {}
+        self._values: dict[tuple[str, str], tuple[str, Optional[float], list[float]]] = {}
 
-    def add(self, work: str, subject: str, value: float, unit: str) -> None:
-        values = self._values.setdefault((work, subject), (unit, []))[1]
+    def add(self, work: str, subject: str, value: float, unit: str, aim: Optional[float] = None) -> None:
+        values = self._values.setdefault((work, subject), (unit, aim, []))[2]
         values.append(value)
         print(f"round {len(values)}: {work}: {subject}: {value:.4g} {unit}", flush=True)
 
     def records(self) -> list[Record]:
-        return [record(work, subject, values, unit) for (work, subject), (unit, values) in self._values.items()]
+        return [
+            record(work, subject, values, unit, aim) for (work, subject), (unit, aim, values) in self._values.items()
+        ]
 
 
-def record(work: str, subject: str, rounds: list[float], unit: str) -> Record:
+def record(work: str, subject: str, rounds: list[float], unit: str, aim: Optional[float] = None) -> Record:
+    value = round(statistics.median(rounds), 3)
+    aimed = {} if aim is None else {"aim": aim, "met": value <= aim}
     return {
         "work": work,
         "subject": subject,
-        "value": round(statistics.median(rounds), 3),
+        "value": value,
         "unit": unit,
+        **aimed,
         "rounds": [round(value, 3) for value in rounds],
     }
 
@@ -85,8 +91,10 @@ def table(records: list[Record]) -> str:
     peers = references(records)
     rows = []
     for each in records:
-        ratios = [f"{each['ratios'][peer]:.2f}" if peer in each["ratios"] else "" for peer in peers]
+        known = each.get("ratios", {})
+        ratios = [f"{known[peer]:.2f}" if peer in known else "" for peer in peers]
         rounds = " ".join(f"{value:g}" for value in each["rounds"])
-        rows.append((each["work"], each["subject"], f"{each['value']:g}", each["unit"], *ratios, rounds))
-    headers = ("work", "subject", "value", "unit", *(f"to {peer}" for peer in peers), "rounds")
+        aim = f"{each['aim']:g}{'' if each['met'] else ' MISSED'}" if "aim" in each else ""
+        rows.append((each["work"], each["subject"], f"{each['value']:g}", each["unit"], aim, *ratios, rounds))
+    headers = ("work", "subject", "value", "unit", "at most", *(f"to {peer}" for peer in peers), "rounds")
     return tabulate(rows, headers=headers, disable_numparse=True)

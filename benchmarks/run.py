@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
+import time
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +22,7 @@ from benchmarks import (  # noqa: E402
     latency,
     memory,
     names,
+    netmaps,
     plot,
     records,
     recovery,
@@ -40,6 +45,7 @@ ALONE = {
     "recovery": recovery.measure,
     "names": names.measure,
     "site": fleet.site_again,
+    "netmaps": netmaps.measure,
 }
 
 
@@ -54,18 +60,46 @@ def main() -> int:
     if os.geteuid() != 0:
         parser.error("network namespaces need root")
     wanted = arguments.only or works
+    parts = Parts()
     if any(work in TOGETHER for work in wanted):
-        with tempfile.TemporaryDirectory(prefix="sennit-bench-") as directory, running(Path(directory)) as subjects:
+        with (
+            parts.one("all tunnels together"),
+            tempfile.TemporaryDirectory(prefix="sennit-bench-") as directory,
+            running(Path(directory)) as subjects,
+        ):
             chosen = [each for each in subjects if not arguments.subject or each.name in arguments.subject]
             for work, measure in TOGETHER.items():
                 if work in wanted:
-                    records.save(measure(chosen, arguments.rounds, arguments.seconds))
+                    with parts.one(work):
+                        records.save(measure(chosen, arguments.rounds, arguments.seconds))
     for work, alone in ALONE.items():
         if work in wanted:
-            records.save(alone(arguments.rounds))
+            with parts.one(work):
+                records.save(alone(arguments.rounds))
     written = [records.PATH, *plot.draw(records.load())]
     print(f"\n{records.table(records.load())}\n\nwritten to {', '.join(str(p.relative_to(ROOT)) for p in written)}")
-    return 0
+    print(f"took {', '.join(parts.took)}")
+    if parts.failed:
+        print(f"failed, see above: {', '.join(parts.failed)}", file=sys.stderr)
+    return 1 if parts.failed else 0
+
+
+class Parts:
+    """What is measured, one after the other: the failure of one is told, and the others go on."""
+
+    def __init__(self) -> None:
+        self.took: list[str] = []
+        self.failed: list[str] = []
+
+    @contextlib.contextmanager
+    def one(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        except Exception:
+            traceback.print_exc()
+            self.failed.append(name)
+        self.took.append(f"{name} {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
