@@ -49,6 +49,7 @@ struct crypto {
     int (*update)(void *, uint8_t *, int *, const uint8_t *, int);
     int (*final)(void *, uint8_t *, int *);
     int (*control)(void *, int, int, void *);
+    void *since_3[4];
 };
 
 void batch_use(const struct crypto *functions);
@@ -104,7 +105,7 @@ static int device[2], null;
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    const struct crypto plain = {some_cipher, context, free, init, update, final, control};
+    const struct crypto plain = {some_cipher, context, free, init, update, final, control, {NULL}};
     const int room = 4 << 20;
     batch_use(&plain);
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, device) == 0);

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.native import native
+from tests.native import ROOT, library, native
 from tests.unit.datapath.packets import ACK, CWR, FIN, PSH, VNET, offloaded, tcp, udp
 from tests.unit.datapath.wires import flat, sealed, wire, written
 
@@ -232,6 +234,26 @@ def test_a_device_that_is_gone(core: DatapathCore) -> None:
         pass
     with pytest.raises(OSError):
         core.read(tun, 64)
+
+
+def test_a_libcrypto_without_providers(tmp_path: Path) -> None:
+    """As OpenSSL 1.1, which has EVP alone. In a process of its own, as the library is of one mind for all cores."""
+    script = tmp_path / "seal.py"
+    script.write_text(
+        f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'plugins' / 'module_utils')]!r}\n"
+        "from sennit.datapath import native\n"
+        "native._SINCE_3 = ('not_in_libcrypto',)\n"
+        f"core = native.load({str(library())!r})\n"
+        "datagrams = core.sealer(bytes(32), 7, 1420).seal([bytes(1000), b'', b'x'], 5)[0]\n"
+        "arrivals = core.arrivals()\n"
+        "opened = core.opener(bytes(32), 7).open([*datagrams][:1], 0, arrivals, lambda source: True, 1)\n"
+        "forgery = [bytes(datagrams[0])[:-1] + b'?']\n"
+        "forged = core.opener(bytes(32), 7).open(forgery, 0, arrivals, lambda source: True, 1)\n"
+        "print(b''.join(map(bytes, datagrams)).hex(), opened.malformed, forged.unauthentic)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    expected = PYTHON.sealer(bytes(32), 7, 1420).seal([bytes(1000), b"", b"x"], 5)[0]
+    assert done.stdout.split() == [b"".join(map(bytes, expected)).hex(), "1", "1"]
 
 
 def test_without_a_library_python_does_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,6 +48,12 @@ _FUNCTIONS = (
     "EVP_CipherFinal_ex",
     "EVP_CIPHER_CTX_ctrl",
 )
+_SINCE_3 = (
+    "EVP_CIPHER_fetch",
+    "EVP_CIPHER_get0_provider",
+    "OSSL_PROVIDER_get0_provider_ctx",
+    "OSSL_PROVIDER_query_operation",
+)
 _LIBCRYPTO = ("libcrypto.so.3", "libcrypto.so.1.1")
 
 _READ_BYTES = 4 * MAX_FRAME
@@ -366,11 +372,14 @@ def load(path: str) -> NativeCore:
         raise NativeError(f"{path}: {error}") from error
     libcrypto = _libcrypto()
     try:
-        functions = (ctypes.c_void_p * len(_FUNCTIONS))(
-            *(ctypes.cast(getattr(libcrypto, name), ctypes.c_void_p) for name in _FUNCTIONS)
-        )
+        addresses = [_address(libcrypto, name) for name in _FUNCTIONS]
     except AttributeError as error:
         raise NativeError(f"libcrypto: {error}") from error
+    try:
+        addresses += [_address(libcrypto, name) for name in _SINCE_3]
+    except AttributeError:
+        addresses += [None] * len(_SINCE_3)
+    functions = (ctypes.c_void_p * len(addresses))(*addresses)
     _declare(library)
     library.batch_use(functions)
     # A libcrypto may be there and refuse the cipher, as in FIPS mode.
@@ -391,6 +400,10 @@ def _libcrypto() -> ctypes.CDLL:
         except OSError:
             continue
     raise NativeError(f"this host has none of {', '.join(_LIBCRYPTO)}")
+
+
+def _address(library: ctypes.CDLL, name: str) -> Optional[int]:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
 
 
 def _declare(library: ctypes.CDLL) -> None:

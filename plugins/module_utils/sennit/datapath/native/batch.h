@@ -78,10 +78,12 @@ uint32_t longest(const struct cut *cut);
 /* Writes segment n; returns its length. */
 uint32_t segment(const struct cut *cut, uint32_t n, uint8_t *out);
 
-void *cipher_new(const uint8_t *key, int seals);
-void cipher_free(void *context);
+struct cipher;
+
+struct cipher *cipher_new(const uint8_t *key, int seals);
+void cipher_free(struct cipher *cipher);
 /* In place; the tag follows. Return 0 when libcrypto fails, or when the tag is wrong. */
-int cipher_seal(void *context, uint64_t counter, uint8_t *data, uint32_t length);
-int cipher_open(void *context, uint64_t counter, uint8_t *data, uint32_t length);
+int cipher_seal(struct cipher *cipher, uint64_t counter, uint8_t *data, uint32_t length);
+int cipher_open(struct cipher *cipher, uint64_t counter, uint8_t *data, uint32_t length);
 
 #endif

@@ -18,7 +18,7 @@ struct known {
 };
 
 struct opener {
-    void *context;
+    struct cipher *cipher;
     uint32_t index;
     uint32_t generation; /* of allowed IPs that `known` is from */
     uint64_t next;       /* above the newest counter seen */
@@ -32,8 +32,8 @@ EXPORT struct opener *batch_opener_new(const uint8_t *key, uint32_t index)
     if (!opener)
         return NULL;
     opener->index = index;
-    opener->context = cipher_new(key, 0);
-    if (!opener->context) {
+    opener->cipher = cipher_new(key, 0);
+    if (!opener->cipher) {
         free(opener);
         return NULL;
     }
@@ -42,7 +42,7 @@ EXPORT struct opener *batch_opener_new(const uint8_t *key, uint32_t index)
 
 EXPORT void batch_opener_free(struct opener *opener)
 {
-    cipher_free(opener->context);
+    cipher_free(opener->cipher);
     free(opener);
 }
 
@@ -145,7 +145,7 @@ EXPORT void batch_open(struct opener *opener, uint8_t *arena, uint32_t at, uint3
             break;
         const uint64_t counter = le64(datagram + 8);
         const uint32_t content = length - OVERHEAD;
-        if (!cipher_open(opener->context, counter, packet, content)) {
+        if (!cipher_open(opener->cipher, counter, packet, content)) {
             result->unauthentic++;
             continue;
         }

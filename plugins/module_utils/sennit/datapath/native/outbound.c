@@ -101,7 +101,7 @@ EXPORT void batch_read(int fd, uint8_t *arena, uint32_t size, uint32_t budget, s
 }
 
 struct sealer {
-    void *context;
+    struct cipher *cipher;
     uint32_t index;
     uint32_t mtu;
 };
@@ -112,7 +112,7 @@ EXPORT struct sealer *batch_sealer_new(const uint8_t *key, uint32_t index, uint3
     if (!sealer)
         return NULL;
     *sealer = (struct sealer){cipher_new(key, 1), index, mtu};
-    if (!sealer->context) {
+    if (!sealer->cipher) {
         free(sealer);
         return NULL;
     }
@@ -121,7 +121,7 @@ EXPORT struct sealer *batch_sealer_new(const uint8_t *key, uint32_t index, uint3
 
 EXPORT void batch_sealer_free(struct sealer *sealer)
 {
-    cipher_free(sealer->context);
+    cipher_free(sealer->cipher);
     free(sealer);
 }
 
@@ -166,7 +166,7 @@ EXPORT int batch_seal(const struct sealer *sealer, uint64_t counter, const uint8
             put_le32(datagram, TRANSPORT);
             put_le32(datagram + 4, sealer->index);
             put_le64(datagram + 8, counter);
-            if (!cipher_seal(sealer->context, counter, packet, length + padding))
+            if (!cipher_seal(sealer->cipher, counter, packet, length + padding))
                 return 0;
             counter++;
             result->content += length + padding;
