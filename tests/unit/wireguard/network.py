@@ -6,7 +6,7 @@ import random
 import struct
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sennit.wireguard.batch import Core
 from sennit.wireguard.constants import TYPE_TRANSPORT
@@ -44,7 +44,7 @@ def packed(address: str) -> bytes:
     return bytes(int(part) for part in address.split("."))
 
 
-@dataclass
+@dataclass(eq=False)
 class Host:
     """A device, where it is on the network, and what came out of it."""
 
@@ -78,6 +78,16 @@ class Host:
         """Take a datagram from the network side."""
         self._take(self.device.receive([data], source, self.network.now, self.network.wall))
 
+    def probe(self, other: Host, *endpoints: Endpoint) -> None:
+        """Ask the other host to answer from one of these."""
+        self.device.control.probe(other.public_key, endpoints, self.network.now, self.network.wall)
+        self.advance()
+
+    def move(self, other: Host, endpoint: Endpoint) -> None:
+        """Send to the other host there."""
+        self.device.control.move(other.public_key, endpoint, self.network.now)
+        self.advance()
+
     def advance(self) -> None:
         self._take(self.device.advance(self.network.now, self.network.wall))
 
@@ -97,6 +107,35 @@ class Host:
             self.network.transmit(Datagram(data, self.endpoint, destination, self.network.now))
 
 
+class Nat:
+    """A router that gives inside endpoints ports of its own address (RFC 4787).
+
+    address_dependent: lets in only whom the inside endpoint has sent to; symmetric: with a port for each destination.
+    """
+
+    def __init__(self, address: str, *, address_dependent: bool = False, symmetric: bool = False) -> None:
+        self.address = address
+        self._address_dependent = address_dependent or symmetric
+        self._symmetric = symmetric
+        self._ports: dict[tuple[Endpoint, Endpoint | None], int] = {}
+        self._inside: dict[int, Endpoint] = {}
+        self._asked: set[tuple[int, str]] = set()
+
+    def outwards(self, source: Endpoint, destination: Endpoint) -> Endpoint:
+        """What the source looks like from outside."""
+        key = (source, destination if self._symmetric else None)
+        port = self._ports.setdefault(key, 20000 + len(self._ports))
+        self._inside[port] = source
+        self._asked.add((port, destination[0]))
+        return self.address, port
+
+    def inwards(self, port: int, source: Endpoint) -> Endpoint | None:
+        """Whom this is for, if anybody."""
+        if self._address_dependent and (port, source[0]) not in self._asked:
+            return None
+        return self._inside.get(port)
+
+
 class Network:
     """Carries datagrams in order, until told otherwise.
 
@@ -107,6 +146,10 @@ class Network:
         self.core = core
         self.now = 1000.0
         self.hosts: dict[Endpoint, Host] = {}
+        self.behind: dict[Endpoint, Nat] = {}
+        """The NAT that an endpoint is behind."""
+        self.relays: dict[Endpoint, dict[Endpoint, Endpoint]] = {}
+        """Of each relay, whose datagrams go to whom."""
         self.in_flight: deque[Datagram] = deque()
         self.log: list[Datagram] = []
         self.lose: Callable[[Datagram], bool] = lambda datagram: False
@@ -137,6 +180,10 @@ class Network:
         self.hosts[endpoint] = host
 
     def transmit(self, datagram: Datagram) -> None:
+        nat = self.behind.get(datagram.source)
+        inside = nat is not None and self.behind.get(datagram.destination) is nat
+        if nat is not None and not inside:
+            datagram = replace(datagram, source=nat.outwards(datagram.source, datagram.destination))
         self.log.append(datagram)
         if not self.lose(datagram):
             self.in_flight.append(datagram)
@@ -149,7 +196,16 @@ class Network:
     def deliver_one(self) -> None:
         """Carry the oldest datagram."""
         datagram = self.in_flight.popleft()
-        host = self.hosts.get(datagram.destination)
+        routes = self.relays.get(datagram.destination)
+        if routes is not None:
+            if datagram.source in routes:
+                self.transmit(Datagram(datagram.data, datagram.destination, routes[datagram.source], self.now))
+            return
+        destination: Endpoint | None = datagram.destination
+        for nat in self.behind.values():
+            if nat.address == datagram.destination[0]:
+                destination = nat.inwards(datagram.destination[1], datagram.source)
+        host = self.hosts.get(destination) if destination else None
         if host is not None:
             host.take(datagram.data, datagram.source)
 

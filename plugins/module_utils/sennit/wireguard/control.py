@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Callable
 
 from . import tai64n
@@ -145,6 +146,7 @@ class Control:
             peer.config = config
         if config.endpoint is not None and config.endpoint != endpoint_before:
             self._set_endpoint(peer, config.endpoint, peer.endpoint_at)
+            peer.heard_from.clear()
         if config.persistent_keepalive != peer.timers.persistent_keepalive:
             peer.timers.persistent_keepalive_configured(config.persistent_keepalive)
             self._reschedule(peer)
@@ -173,6 +175,32 @@ class Control:
         peer = self._peers.get(public_key)
         if peer is not None and peer.endpoint is not None:
             self._set_endpoint(peer, endpoint_of(peer.endpoint), now)
+            peer.heard_from.clear()
+
+    def probe(self, public_key: bytes, endpoints: Iterable[Endpoint], now: float, wall: float) -> None:
+        """Try whether the peer is at one of these endpoints, too; data goes on to where it goes.
+
+        One initiation is sent to each of them, in this order. The peer answers the first that arrives, and where its
+        answer comes from is its endpoint from then on. Nobody waits for that: no timer runs, and it may be called more
+        often than handshakes are started. What is under way is sent again, as a new one would make its answer void.
+        """
+        peer = self._peers.get(public_key)
+        if peer is None or not self._has_key or peer.static_static is None:
+            return
+        if peer.handshake is None or now >= peer.last_handshake_sent + REKEY_TIMEOUT:
+            peer.handshake = self._new_handshake(peer, peer.static_static, wall)
+            peer.last_handshake_sent = now
+        initiation = peer.handshake.initiation.to_bytes()
+        for endpoint in endpoints:
+            datagram = peer.cookies.add_macs(initiation, now)
+            peer.tx_bytes += len(datagram)
+            self._commands.append(SendDatagram(datagram, endpoint))
+
+    def move(self, public_key: bytes, endpoint: Endpoint, now: float) -> None:
+        """Send to this endpoint from now on, until the peer is heard from another than before."""
+        peer = self._peers.get(public_key)
+        if peer is not None:
+            self._set_endpoint(peer, endpoint, now)
 
     def status(self) -> dict[bytes, PeerStatus]:
         """Every peer by its public key."""
@@ -255,7 +283,10 @@ class Control:
             self._initiate(peer, now, wall)
 
     def _transport_received(self, peer: Peer, event: DataReceived | KeepaliveReceived, now: float, wall: float) -> None:
-        self._set_endpoint(peer, event.endpoint, event.at)
+        # What is still under way to us on the last path, under an older keypair, does not lead back to it.
+        if event.at >= peer.endpoint_at and peer.heard_from.get(event.local_index) != event.endpoint:
+            peer.heard_from[event.local_index] = event.endpoint
+            self._set_endpoint(peer, event.endpoint, event.at)
         dropped = peer.keypairs.confirmed(event.local_index)
         if dropped is not None and peer.keypairs.current is not None:
             self._remove_keypairs(peer, dropped)
@@ -322,7 +353,10 @@ class Control:
         peer.admit_initiation(handshake.read_timestamp(peer.static_static), now)
         local_index = self._free_index()
         response, keys = handshake.respond(peer.config.preshared_key, self._random(KEY_LENGTH), local_index)
-        self._authenticated(peer, datagram, source, now)
+        # An initiation says that the peer is heard from there, not that it hears us there. While a session is up, that
+        # goes on where it is until the first packet of the new one.
+        moved = not self._may_send(peer, now)
+        self._authenticated(peer, datagram, source if moved else peer.endpoint or source, now)
         keypair = self._derive(peer, keys, local_index, initiation.sender, now, initiator=False)
         self._remove_keypairs(peer, peer.keypairs.derived_as_responder(keypair))
         self._send_handshake_message(peer, response.to_bytes(), source, now)
@@ -369,21 +403,25 @@ class Control:
         if now < allowed_from:
             peer.timers.handshake_postponed(allowed_from)
             return
+        peer.handshake = self._new_handshake(peer, peer.static_static, wall)
+        self._send_handshake_message(peer, peer.handshake.initiation.to_bytes(), peer.endpoint, now)
+        peer.timers.handshake_initiated(now)
+        peer.unanswered += 1
+
+    def _new_handshake(self, peer: Peer, static_static: bytes, wall: float) -> InitiatorHandshake:
+        """One in place of that under way, if there is one."""
         self._forget_handshake(peer)
         peer.last_timestamp_sent = tai64n.later(wall, peer.last_timestamp_sent)
         local_index = self._free_index()
-        peer.handshake = InitiatorHandshake(
+        self._indices[local_index] = peer
+        return InitiatorHandshake(
             self._static,
             peer.public_key,
-            peer.static_static,
+            static_static,
             ephemeral_private=self._random(KEY_LENGTH),
             local_index=local_index,
             timestamp=peer.last_timestamp_sent,
         )
-        self._indices[local_index] = peer
-        self._send_handshake_message(peer, peer.handshake.initiation.to_bytes(), peer.endpoint, now)
-        peer.timers.handshake_initiated(now)
-        peer.unanswered += 1
 
     def _send_handshake_message(self, peer: Peer, message: bytes, endpoint: Path, now: float) -> None:
         datagram = peer.cookies.add_macs(message, now)
@@ -479,6 +517,7 @@ class Control:
     def _remove_keypairs(self, peer: Peer, keypairs: list[Keypair]) -> None:
         for keypair in keypairs:
             del self._indices[keypair.local_index]
+            peer.heard_from.pop(keypair.local_index, None)
             self._commands.append(RemoveKeypair(peer.public_key, keypair.local_index))
 
     def _reschedule(self, peer: Peer) -> None:

@@ -92,6 +92,7 @@ class Peer:
         "endpoint",
         "endpoint_at",
         "handshake",
+        "heard_from",
         "keypairs",
         "last_handshake_sent",
         "last_initiation_received",
@@ -111,6 +112,8 @@ class Peer:
         self.endpoint: Path | None = None
         self.endpoint_at = float("-inf")
         """When it was found there."""
+        self.heard_from: dict[int, Path] = {}
+        """Where the last packets under each keypair came from, by its local index."""
         self.private_key_changed(static)
         self.cookies = CookieJar(config.public_key)
         self.timers = PeerTimers(random)
