@@ -84,3 +84,14 @@ def test_counters_that_begin_anew() -> None:
     watched.peer = LivePeer(KEY)
     assert watched.pass_by() == 0
     assert watched.pass_by(sent=INITIATION) == 1
+
+
+def test_empty_packets_ask_for_no_answer() -> None:
+    """Neither the kernel's own, for a persistent keepalive, nor those that a probe sends."""
+    watched = Watched()
+    watched.complete()
+    for look in range(20):
+        for _packet in range(3):
+            watched.silence.probed()
+        assert watched.pass_by(sent=3 * 32 + 32 * (look % 2)) == 0
+    assert [watched.pass_by(sent=1_000) for _look in range(4)] == [0, 0, 0, 1]

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
@@ -61,6 +61,17 @@ class Datapath(Protocol):
 
     def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
         """Begin sessions with those of these peers that are configured: the last run had some with them."""
+
+    def probe(self, public_key: bytes, endpoints: Sequence[Endpoint]) -> None:
+        """Send the peer something at each of these endpoints, in this order, that it answers from there if it can.
+
+        Where it answers from is its endpoint then; what else is sent goes on where it goes, or is soon back there.
+        Without a session the kernel tries nobody: one initiation in five seconds is all that it sends, and where that
+        goes is for move() to say. To be called from the event loop.
+        """
+
+    def move(self, public_key: bytes, endpoint: Endpoint) -> None:
+        """Send to this endpoint from now on, until the peer is heard from another."""
 
     async def run(self) -> None:
         """Do what goes on by itself until cancelled. Raises DatapathError when the datapath cannot go on."""

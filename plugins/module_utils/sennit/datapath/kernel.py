@@ -17,7 +17,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
@@ -30,8 +30,9 @@ from . import link
 from . import wireguard_netlink as wireguard
 from .base import KERNEL, DatapathError, DatapathStatus, NameTakenError, NoKernelWireGuardError
 from .link import Link, Links
+from .probes import Probes
 from .silence import Silence
-from .wireguard_netlink import LiveDevice
+from .wireguard_netlink import LiveDevice, LivePeer, PeerChange
 
 # Seconds between two looks, and the part of the time that they may take: a large mesh is looked at less often.
 _INTERVAL = 5.0
@@ -61,6 +62,7 @@ class KernelDatapath:
         self._failure = ""
         """Why the peers are not as wanted, if they are not."""
         self._silences: dict[bytes, Silence] = {}
+        self._probes = Probes(self)
 
     # --- the interface
 
@@ -137,6 +139,52 @@ class KernelDatapath:
         if woken:
             for self._wanted in ({**wanted, **woken}, wanted):
                 self._converge()
+
+    def probe(self, public_key: bytes, endpoints: Sequence[Endpoint]) -> None:
+        """See base.py."""
+        self._probes.start(public_key, endpoints)
+
+    def move(self, public_key: bytes, endpoint: Endpoint) -> None:
+        """See base.py."""
+        self._probes.end(public_key)
+        self.set_endpoint(public_key, endpoint)
+
+    # --- for Probes
+
+    def peer(self, public_key: bytes) -> Optional[LivePeer]:
+        """It as the kernel has it now, if it has it."""
+        try:
+            return self._netlink.device(self._index).peers.get(public_key)
+        except OSError as error:
+            _log.debug("%s cannot be read: %s", self._interface, error.strerror)
+            return None
+
+    def set_endpoint(self, public_key: bytes, endpoint: Endpoint) -> None:
+        self._change(PeerChange(public_key, endpoint=endpoint))
+
+    def rouse(self, public_key: bytes, endpoint: Endpoint) -> None:
+        """Have it at this endpoint, and send an empty packet there: what turning its keepalive on brings about."""
+        config = self._wanted.get(public_key)
+        interval = config.persistent_keepalive if config else 0
+        self._change(
+            PeerChange(public_key, endpoint=endpoint, persistent_keepalive=0),
+            PeerChange(public_key, persistent_keepalive=interval or 1),
+            PeerChange(public_key, persistent_keepalive=interval),
+        )
+        if public_key in self._silences:
+            self._silences[public_key].probed()
+
+    def _change(self, *changes: PeerChange) -> None:
+        """Change peers, but make none."""
+        if any(change.public_key not in self._wanted for change in changes):
+            return
+        try:
+            for request in wireguard.set_peers(self._index, changes):
+                self._netlink.set(request)
+        except OSError as error:
+            _log.debug("%s: cannot change a peer: %s", self._interface, error.strerror)
+
+    # --- what goes on by itself
 
     async def run(self) -> None:
         """See base.py."""
@@ -217,6 +265,7 @@ class KernelDatapath:
 
     def close(self) -> None:
         """See base.py."""
+        self._probes.close()
         if not self._keep:
             with contextlib.suppress(OSError):
                 self._links.remove(self._index)

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ..wireguard.constants import INITIATION_LENGTH, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_TIMEOUT
+from ..wireguard.constants import (
+    INITIATION_LENGTH,
+    KEEPALIVE_TIMEOUT,
+    REJECT_AFTER_TIME,
+    REKEY_TIMEOUT,
+    TRANSPORT_OVERHEAD,
+)
 from .wireguard_netlink import LivePeer
 
 # After so long without an answer to data a new handshake is begun (whitepaper section 6.5).
@@ -31,6 +37,10 @@ class Silence:
         self._had_session = False
         self._silent_since: Optional[float] = None
 
+    def probed(self) -> None:
+        """We had an empty packet sent, which nobody has to answer."""
+        self._sent += TRANSPORT_OVERHEAD
+
     def look(self, peer: LivePeer, now: float, wall: float) -> bool:
         """Take in what the peer's counters say. True when a handshake was completed since the last look.
 
@@ -50,7 +60,8 @@ class Silence:
         return completed
 
     def _wait(self, sent: int, now: float) -> None:
-        if sent and self._silent_since is None:
+        # An empty packet, as a persistent keepalive is, asks for no answer.
+        if sent > TRANSPORT_OVERHEAD and self._silent_since is None:
             self._silent_since = now
         waited = now - self._silent_since if self._silent_since is not None else 0.0
         if waited >= _PATIENCE:

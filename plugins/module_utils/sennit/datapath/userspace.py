@@ -23,7 +23,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
 from ..wireguard.control import Control
@@ -216,6 +216,16 @@ class UserspaceDatapath:
         now, wall = time.monotonic(), time.time()
         for public_key, endpoint in endpoints.items():
             self._control.resume(public_key, endpoint, now, wall)
+        self._settle()
+
+    def probe(self, public_key: bytes, endpoints: Sequence[Endpoint]) -> None:
+        """See base.py."""
+        self._control.probe(public_key, endpoints, time.monotonic(), time.time())
+        self._settle()
+
+    def move(self, public_key: bytes, endpoint: Endpoint) -> None:
+        """See base.py."""
+        self._control.move(public_key, endpoint, time.monotonic())
         self._settle()
 
     async def run(self) -> None:

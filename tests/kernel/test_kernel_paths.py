@@ -1,0 +1,239 @@
+"""Two kernel datapaths with two paths between them, and a TCP stream each way all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from tests.interop.agents import run
+from tests.interop.namespaces import inside
+from tests.kernel.test_kernel_datapath import INTERFACE, MARK, PORT, generate_private_key
+
+from sennit.datapath.kernel import KernelDatapath
+from sennit.wireguard.crypto import public_key_of
+from sennit.wireguard.events import Endpoint, PeerConfig
+
+FIRST, SECOND = "192.0.2", "198.51.100"
+PATTERN = bytes(range(251)) * 64
+PATIENCE = 60.0
+
+
+@dataclass
+class End:
+    """One of the two, in its namespace. Its addresses end in its number."""
+
+    number: int
+    namespace: str
+    datapath: KernelDatapath
+    public_key: bytes
+
+    def at(self, net: str) -> Endpoint:
+        return f"{net}.{self.number}", PORT
+
+    @property
+    def address(self) -> str:
+        return f"100.64.0.{self.number}"
+
+    def endpoint_of(self, other: End) -> Endpoint | None:
+        return self.datapath.status().peers[other.public_key].endpoint
+
+    def run(self, *command: str) -> str:
+        return run("ip", "netns", "exec", self.namespace, *command)
+
+
+class Stream:
+    """Bytes that never end, from one end to the other; what arrives is checked."""
+
+    def __init__(self, source: End, destination: End) -> None:
+        self.received = 0
+        self.failure = ""
+        self._over = threading.Event()
+        with inside(destination.namespace):
+            listener = socket.create_server((destination.address, 4000 + destination.number))
+        with inside(source.namespace):
+            sender = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
+        receiver = listener.accept()[0]
+        listener.close()
+        receiver.settimeout(PATIENCE)
+        self._threads = [
+            threading.Thread(target=work, args=(connection,))
+            for work, connection in ((self._send, sender), (self._receive, receiver))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    async def goes_on(self, size: int = 1 << 18) -> None:
+        """Until so many more bytes have arrived."""
+        end = self.received + size
+        await until(lambda: self.received >= end or bool(self.failure), "more of the stream")
+        assert not self.failure
+
+    def _send(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while not self._over.is_set():
+                connection.sendall(PATTERN)
+
+    def _receive(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while chunk := connection.recv(1 << 16):
+                    at = self.received % len(PATTERN)
+                    if (PATTERN * (2 + len(chunk) // len(PATTERN)))[at : at + len(chunk)] != chunk:
+                        self.failure = f"not what was sent, after {self.received} bytes"
+                    self.received += len(chunk)
+            except OSError as error:
+                self.failure = str(error)
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    for _look in range(int(PATIENCE / 0.05)):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"not within {PATIENCE:g} s: {what}")
+
+
+@pytest.fixture
+def ends(namespace: str) -> Iterator[tuple[End, End]]:
+    """Two cables between them; a session by the first, and none that knows of the second."""
+    far = f"{namespace}-far"
+    run("ip", "netns", "add", far)
+    made: list[End] = []
+    try:
+        for device, net in (("eth0", FIRST), ("eth1", SECOND)):
+            run("ip", "-n", namespace, "link", "add", device, "type", "veth", "peer", "name", device, "netns", far)
+            for number, where in ((1, namespace), (2, far)):
+                run("ip", "-n", where, "link", "set", device, "up")
+                run("ip", "-n", where, "addr", "add", f"{net}.{number}/24", "dev", device)
+        for number, where in ((1, namespace), (2, far)):
+            key = generate_private_key()
+            datapath = KernelDatapath(key, INTERFACE, PORT, 1280, MARK)
+            with inside(where):
+                datapath.start()
+            made.append(End(number, where, datapath, public_key_of(key)))
+            run("ip", "-n", where, "addr", "add", f"100.64.0.{number}/10", "dev", INTERFACE)
+        one, two = made
+        for end, other in ((one, two), (two, one)):
+            config = PeerConfig(other.public_key, (f"{other.address}/32",), other.at(FIRST))
+            end.datapath.configure({other.public_key: config})
+        yield one, two
+    finally:
+        for end in made:
+            end.datapath.close()
+        run("ip", "netns", "del", far)
+
+
+@contextlib.contextmanager
+def streams(one: End, two: End) -> Iterator[tuple[Stream, Stream]]:
+    with contextlib.ExitStack() as stack:
+        there = Stream(one, two)
+        stack.callback(there.close)
+        back = Stream(two, one)
+        stack.callback(back.close)
+        yield there, back
+
+
+def test_a_stream_goes_on_while_both_move_to_another_path(ends: tuple[End, End]) -> None:
+    one, two = ends
+
+    async def move(there: Stream, back: Stream) -> None:
+        await there.goes_on()
+        assert one.endpoint_of(two) == two.at(FIRST)
+        for net, other in ((SECOND, FIRST), (FIRST, SECOND)):
+
+            def moved(net: str = net) -> bool:
+                return one.endpoint_of(two) == two.at(net) and two.endpoint_of(one) == one.at(net)
+
+            for _round in range(10):
+                one.datapath.probe(two.public_key, [two.at(net)])
+                two.datapath.probe(one.public_key, [one.at(net)])
+                for _look in range(40):
+                    await asyncio.sleep(0.05)
+                    if moved():
+                        break
+                if moved():
+                    break
+            await until(moved, f"a path by {net}")
+            # It is in use: the other one is not needed any more.
+            one.run("nft", f"add table ip cut; add chain ip cut out {{ type filter hook output priority 0; }}; "
+                           f"add rule ip cut out ip daddr {other}.0/24 drop")  # fmt: skip
+            for stream in (there, back):
+                await stream.goes_on()
+            assert moved()
+            one.run("nft", "delete table ip cut")
+
+    with streams(one, two) as both:
+        asyncio.run(move(*both))
+
+
+def test_an_address_where_nobody_is_costs_little(ends: tuple[End, End]) -> None:
+    one, two = ends
+    dead = [(f"{FIRST}.{number}", PORT) for number in range(20, 28)]
+
+    async def probe(there: Stream, back: Stream) -> None:
+        await there.goes_on()
+        one.datapath.probe(two.public_key, dead)
+        for stream in (there, back):
+            await stream.goes_on()
+        await until(lambda: two.public_key not in one.datapath._probes._running, "the end of the probe")
+        assert one.endpoint_of(two) == two.at(FIRST)
+        for stream in (there, back):
+            await stream.goes_on()
+
+    with streams(one, two) as both:
+        asyncio.run(probe(*both))
+
+
+def test_a_silent_peer_keeps_its_endpoint(ends: tuple[End, End]) -> None:
+    """Nothing comes from anywhere. What is asked for in the midst of a probe is done at once, and not undone."""
+    one, two = ends
+
+    async def probe() -> None:
+        one.run("ping", "-n", "-c", "1", "-W", "10", two.address)
+        one.datapath.probe(two.public_key, [(f"{FIRST}.20", PORT), (f"{FIRST}.21", PORT)])
+        await until(lambda: one.endpoint_of(two) == (f"{FIRST}.20", PORT), "a probe")
+        await until(lambda: one.endpoint_of(two) == two.at(FIRST), "the old endpoint")
+        await until(lambda: one.endpoint_of(two) == (f"{FIRST}.21", PORT), "another probe")
+        one.datapath.move(two.public_key, two.at(SECOND))
+        await until(lambda: two.public_key not in one.datapath._probes._running, "the end of the probe")
+        assert one.endpoint_of(two) == two.at(SECOND)
+        one.datapath.probe(bytes(32), [two.at(SECOND)])
+        one.datapath.move(bytes(32), two.at(SECOND))
+        assert bytes(32) not in one.datapath.status().peers
+
+    asyncio.run(probe())
+    one.run("ping", "-n", "-c", "1", "-W", "10", two.address)
+    assert two.endpoint_of(one) == one.at(SECOND)
+
+
+def test_who_hears_us_there_answers_there(ends: tuple[End, End]) -> None:
+    """A peer that does not probe itself, as a stock one does not, while it sends a little."""
+    one, two = ends
+
+    async def probe() -> None:
+        one.run("ping", "-n", "-c", "1", "-W", "10", two.address)
+        steady = await asyncio.create_subprocess_exec(
+            "ip", "netns", "exec", two.namespace, "ping", "-n", "-q", "-i", "0.05", one.address,
+            stdout=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            one.datapath.probe(two.public_key, [(f"{SECOND}.9", PORT), two.at(SECOND)])
+            await until(lambda: one.endpoint_of(two) == two.at(SECOND), "the other endpoint")
+            await until(lambda: two.public_key not in one.datapath._probes._running, "the end of the probe")
+            await until(lambda: one.endpoint_of(two) == two.at(SECOND), "the other endpoint, still")
+            await until(lambda: two.endpoint_of(one) == one.at(SECOND), "the other way round")
+        finally:
+            steady.terminate()
+            await steady.wait()
+
+    asyncio.run(probe())
