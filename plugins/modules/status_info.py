@@ -32,10 +32,13 @@ options:
     default: sennit0
   measure_rtt:
     description:
-      - Whether the round-trip time to each peer with which there is a session is measured, by one ICMP echo through the
-        mesh. It takes up to one second. Otherwise C(rtt) of the peers in RV(agent) is null.
-    type: bool
-    default: false
+      - To which peers the round-trip time is measured, by one ICMP echo through the mesh. It is C(rtt) of each of the
+        peers in RV(agent), in seconds, and null where none is measured.
+      - V(sessions) measures it to those with which there is a session, and takes up to one second. V(nodes) begins
+        sessions with all nodes first, and takes some seconds more if one of them does not answer.
+    type: str
+    choices: [none, sessions, nodes]
+    default: none
 seealso:
   - module: sennit.mesh.agent
 """
@@ -53,7 +56,7 @@ EXAMPLES = r"""
 
 - name: See how fast the peers answer
   sennit.mesh.status_info:
-    measure_rtt: true
+    measure_rtt: sessions
   register: sennit_status
 """
 
@@ -179,7 +182,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils._host import (
     on_link_interfaces,
     read_text,
 )
-from ansible_collections.sennit.mesh.plugins.module_utils.sennit.rtt import measure
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.rtt import measure, wake
 
 FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
 LIBRARIES = ("nacl", "cryptography", "pyroute2", "dns", "tabulate")
@@ -216,15 +219,20 @@ class StatusInfo:
                 "nftables": self.module.get_bin_path("nft", opt_dirs=["/usr/sbin", "/sbin"]) is not None,
             },
             "forwarding": self._forwarding(),
-            "agent": self._measured(status) if status and self.module.params["measure_rtt"] else status,
+            "agent": self._measured(status) if status else None,
         }
 
     def _measured(self, status: dict[str, Any]) -> dict[str, Any]:
+        whom = self.module.params["measure_rtt"]
         try:
-            return measure(status, time.time())
+            if whom == "nodes":
+                wake(status, time.time())
+                status = agent_files.agent_status() or status
+            if whom != "none":
+                status = measure(status, time.time())
         except OSError as error:
             self.module.warn(f"round-trip times are not measured: {error.strerror}")
-            return status
+        return status
 
     def _netmap(self) -> Optional[str]:
         try:
@@ -280,7 +288,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "interface": {"type": "str", "default": "sennit0"},
-            "measure_rtt": {"type": "bool", "default": False},
+            "measure_rtt": {"type": "str", "choices": ["none", "sessions", "nodes"], "default": "none"},
         },
         supports_check_mode=True,
     )

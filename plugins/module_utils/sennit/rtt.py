@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .netmap.model import KIND_NODE
 from .ping import Pinger
 from .wireguard.constants import REJECT_AFTER_TIME
 
 # Seconds that all of it may take. Who takes longer has no path worth the name.
 TIMEOUT = 1.0
+# For those with whom a session has to be begun first.
+WAKE_TIMEOUT = 4.0
 
 
 def measure(status: Mapping[str, Any], now: float, timeout: float = TIMEOUT) -> dict[str, Any]:
@@ -34,6 +37,20 @@ def measure(status: Mapping[str, Any], now: float, timeout: float = TIMEOUT) -> 
                 if answer.rtt is not None:
                     answered[asked[answer.address]] = round(answer.rtt, 6)
     return {**status, "peers": [{**peer, "rtt": answered.get(peer["name"])} for peer in status["peers"]]}
+
+
+def wake(status: Mapping[str, Any], now: float, timeout: float = WAKE_TIMEOUT) -> None:
+    """Have a session with every node of the status, as far as that comes about within ``timeout`` seconds.
+
+    Static peers are left alone: a phone that is asleep does not answer. Raises OSError without the permission to send
+    ICMP.
+    """
+    peers = [peer for peer in status["peers"] if peer["kind"] == KIND_NODE and not has_session(peer, now)]
+    addresses = [peer["addresses"][0] for peer in peers if peer["addresses"]]
+    if addresses:
+        with Pinger(addresses) as pinger:
+            for _answer in pinger.round(1, timeout):
+                pass
 
 
 def has_session(peer: Mapping[str, Any], now: float) -> bool:

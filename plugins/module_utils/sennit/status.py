@@ -44,6 +44,8 @@ def status(
     peers = view.peers if view else ()
     return {
         "version": __version__,
+        # By this host's clock, which its other times are by, too.
+        "time": time.time(),
         "network": config.network,
         "interface": config.interface,
         "datapath": live.name,

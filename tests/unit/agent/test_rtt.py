@@ -58,3 +58,11 @@ def test_with_nobody_to_ask_no_socket_is_opened(echo):
     measured = rtt.measure(status_of(never=None), 1000.0)
     assert echo.asked == []
     assert measured["peers"][0]["rtt"] is None
+
+
+def test_all_nodes_are_woken_but_no_static_peer(echo):
+    status = status_of(live=900.0, phone=None, old=800.0)
+    for peer in status["peers"]:
+        peer["kind"] = "static" if peer["name"] == "phone" else "node"
+    rtt.wake(status, 1000.0)
+    assert echo.asked == [["100.64.0.4"]]
