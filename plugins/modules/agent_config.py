@@ -77,6 +77,17 @@ options:
     type: str
     default: ""
     version_added: 0.2.0
+  relay_port:
+    description:
+      - The UDP port of the relay, if the host is a beacon. V(0) makes it a beacon that does not relay.
+    type: int
+    default: 21473
+    version_added: 0.2.0
+  relay_rate:
+    description: How much the relay forwards of each node, in bit/s.
+    type: int
+    default: 100000000
+    version_added: 0.2.0
 seealso:
   - module: sennit.mesh.agent
 """
@@ -121,6 +132,8 @@ KEYS = (
     "rule_priority",
     "datapath",
     "netmap_url",
+    "relay_port",
+    "relay_rate",
 )
 
 
@@ -139,6 +152,8 @@ def main() -> None:
             "rule_priority": {"type": "int", "default": 5200},
             "datapath": {"type": "str", "choices": ["auto", "kernel", "userspace"], "default": "auto"},
             "netmap_url": {"type": "str", "default": ""},
+            "relay_port": {"type": "int", "default": 21473},
+            "relay_rate": {"type": "int", "default": 100_000_000},
         },
         required_if=[("state", "present", ["network", "signing_key"])],
         supports_check_mode=True,

@@ -10,7 +10,7 @@ module: firewall
 short_description: Let the mesh through a host's firewalld
 description:
   - Puts the mesh interface into a zone of its own, in which only the given services are open, and opens the agent's UDP
-    port in the zones that face the underlay, as a firewalld service named C(sennit).
+    port, and that of a beacon's relay, in the zones that face the underlay, as a firewalld service named C(sennit).
   - Does everything permanently and in the running firewall. A new zone or service becomes live by a reload of
     firewalld, which keeps established connections.
   - On a host on which firewalld does not run there is nothing to open, and the module changes nothing.
@@ -41,6 +41,12 @@ options:
     description: The agent's UDP port.
     type: int
     default: 51820
+  relay_port:
+    description:
+      - The UDP port of a beacon's relay, which is opened beside the agent's. V(0) is for a host that has none.
+    type: int
+    default: 0
+    version_added: 0.2.0
   zone:
     description: The zone for the mesh interface.
     type: str
@@ -75,6 +81,7 @@ EXAMPLES = r"""
 - name: Let the mesh in on a beacon
   sennit.mesh.firewall:
     ports: [21472/tcp]
+    relay_port: 21473
 """
 
 RETURN = r"""
@@ -116,13 +123,14 @@ class Firewall:
             underlay = self._underlay_zones()
         self._check_names(underlay, parameters["services"])
         ports = [self._port(port) for port in parameters["ports"]]
+        udp_ports = [parameters["listen_port"], *([parameters["relay_port"]] if parameters["relay_port"] else [])]
         self.firewalld.present(
             "service",
             SERVICE,
             {
                 "short": "Sennit",
                 "description": "The encrypted packets of the mesh (WireGuard).",
-                "ports": [(str(parameters["listen_port"]), "udp")],
+                "ports": [(str(port), "udp") for port in udp_ports],
             },
         )
         self.firewalld.present(
@@ -174,6 +182,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "interface": {"type": "str", "default": "sennit0"},
             "listen_port": {"type": "int", "default": 51820},
+            "relay_port": {"type": "int", "default": 0},
             "zone": {"type": "str", "default": "sennit"},
             "services": {"type": "list", "elements": "str", "default": ["ssh"]},
             "ports": {"type": "list", "elements": "str", "default": []},

@@ -18,6 +18,8 @@ import signal
 import traceback
 from typing import Any, Callable, NoReturn
 
+from .lasting import let_go
+
 
 class ChildError(Exception):
     """The function raised, or the child ended without an answer."""
@@ -88,13 +90,9 @@ class _Child:
 def _work(function: Callable[..., Any], arguments: tuple[Any, ...], answer_end: int) -> NoReturn:
     """The child's whole life."""
     try:
-        # The parent's handlers would write into the socket pair that it shares with us.
-        signal.set_wakeup_fd(-1)
+        let_go(answer_end)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        # Were the agent killed now, its tunnel device and its workers must not live on for our sake.
-        os.closerange(3, answer_end)
-        os.closerange(answer_end + 1, os.sysconf("SC_OPEN_MAX"))
         try:
             answer = {"result": function(*arguments)}
         except Exception as error:  # the parent turns it into ChildError

@@ -108,6 +108,8 @@ _CHECKS: Mapping[str, Callable[[Any], str]] = {
     "rule_priority": _is_integer(1, 32765),
     "datapath": _is_datapath,
     "netmap_url": _is_url,
+    "relay_port": _is_integer(0, 65535),
+    "relay_rate": _is_integer(64_000, 10**12),
     "state_dir": _is_path,
     "runtime_dir": _is_path,
     "resolv_conf": _is_path,
@@ -121,7 +123,8 @@ class Config:
     ``network`` and ``signing_key`` (base64 of the Ed25519 public key) have no default; ``listen_port`` 0 lets the
     kernel choose; ``mtu`` is in bytes, of the tunnel's interface; ``datapath`` "auto" is
     the kernel's WireGuard where there is one; ``netmap_url``, if not empty, is where the newest netmap is;
-    ``resolv_conf`` is where the host's programs look for nameservers.
+    ``relay_port`` is the UDP port of a beacon's relay, 0 for none, and ``relay_rate`` what it forwards of each node, in
+    bit/s; ``resolv_conf`` is where the host's programs look for nameservers.
     """
 
     network: str
@@ -134,6 +137,8 @@ class Config:
     rule_priority: int = 5200
     datapath: str = "auto"
     netmap_url: str = ""
+    relay_port: int = 21473
+    relay_rate: int = 100_000_000
     state_dir: str = "/var/lib/sennit"
     runtime_dir: str = "/run/sennit"
     resolv_conf: str = "/etc/resolv.conf"
@@ -157,6 +162,10 @@ class Config:
     @property
     def sessions_path(self) -> str:
         return self.runtime_dir + "/sessions.json"
+
+    @property
+    def relay_path(self) -> str:
+        return self.runtime_dir + "/relay.json"
 
     @property
     def resolver_path(self) -> str:

@@ -32,6 +32,7 @@ from .netmap.endpoint import literal_address, split_endpoint
 from .netmap.model import MALFORMED, TOO_LARGE, NetmapError, encode_key
 from .netmap.signing import MAX_SIGNED_BYTES
 from .preferences import PreferencesError
+from .relay.process import Relay
 from .routing import DOWN, Routing, exit_state
 from .sessions import Sessions
 from .state import EndpointStore, StateError
@@ -82,6 +83,7 @@ class Daemon:
         self._changing = asyncio.Lock()
         self._names = Names(self._config)
         self._following = Following(self._config, self._in_force, self._changing, self)
+        self._relay = Relay(self._config)
         self._load_endpoints()
         self._endpoints = Endpoints(self._endpoint_found, remembered=self._remembered)
         api = ApiServer(self._config.socket_path, self._answer, self._refuse_oversized)
@@ -105,6 +107,7 @@ class Daemon:
             self._notifier.stopping()
             await api.close()
             await self._following.close()
+            await self._relay.close()
             await self._endpoints.close()
             await _stop([*parts, *([self._trial_ends] if self._trial_ends else [])])
             monitor.close()
@@ -164,6 +167,7 @@ class Daemon:
         view = self._in_force.state.view
         self._endpoints.use(peer.endpoint for peer in (view.peers if view else ()) if peer.endpoint)
         await self._settle()
+        self._relay.use(view)
         await self._following.use()
         preferences = self._in_force.state.preferences
         await self._names.apply(view.dns if view and preferences.accept_dns else None)
@@ -362,6 +366,7 @@ class Daemon:
             names=self._names,
             unreadable=self._unreadable,
             following=self._following,
+            relay=self._relay,
         )
 
     def _peer_status(self, params: dict[str, Any]) -> dict[str, Any]:

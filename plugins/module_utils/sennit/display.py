@@ -105,6 +105,8 @@ def _ways_of_maps(status: dict[str, Any], now: float) -> Iterator[list[str]]:
         yield ["beacon", f"this node, TCP port {own['port']}; {clients} connected"]
         for name, refused in sorted(own["refused"].items()):
             yield ["", _refused_of(name, refused, now)]
+        if own["relay"]:
+            yield ["relay", _relay(own["relay"])]
     poll = status["netmap_url"]
     if poll:
         looked = "not yet looked at" if poll["looked_at"] is None else f"looked at {age(now - poll['looked_at'])}"
@@ -118,6 +120,13 @@ def _refused_of(name: str, refused: dict[str, Any], now: float) -> str:
 
 def _datapath(status: dict[str, Any]) -> str:
     return f"{status['datapath']} ({status['core']})" if status["core"] else str(status["datapath"])
+
+
+def _relay(relay: dict[str, Any]) -> str:
+    nodes = "1 node is" if relay["attached"] == 1 else f"{relay['attached']} nodes are"
+    dropped = sum(relay["drops"].values())
+    text = f"this node, UDP port {relay['port']}; {nodes} attached, {size(relay['forwarded_bytes'])} forwarded"
+    return text + (f", {dropped} packets dropped" if dropped else "")
 
 
 def _choices(status: dict[str, Any]) -> list[list[str]]:

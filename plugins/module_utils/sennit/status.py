@@ -20,6 +20,7 @@ from .names import Names
 from .netmap.endpoint import join_endpoint
 from .netmap.model import encode_key
 from .netmap.view import PeerView
+from .relay.process import Relay
 from .routing import DOWN, Routing, exit_state
 from .wireguard.peer import PeerStatus
 
@@ -37,6 +38,7 @@ def status(
     names: Names,
     unreadable: Sequence[str],
     following: Following,
+    relay: Relay,
 ) -> dict[str, Any]:
     """All of it; ``routing`` is None while there is no netmap."""
     state = in_force.state
@@ -75,12 +77,13 @@ def status(
             for peer in peers
             for prefix in peer.routes
         ],
-        **following.status(),
+        **_with_relay(following.status(), relay),
         "problems": [
             *unreadable,
             *_problems(in_force, routing, tunnel),
             *names.problems,
             *following.problems(),
+            *([relay.problem] if relay.problem else []),
         ],
         "drops": dict(live.drops),
     }
@@ -110,6 +113,13 @@ def peer_status(peer: PeerView, live: Optional[PeerStatus], path: Optional[Mappi
         "tx_bytes": live.tx_bytes if live else 0,
         "persistent_keepalive": peer.persistent_keepalive,
     }
+
+
+def _with_relay(followed: dict[str, Any], relay: Relay) -> dict[str, Any]:
+    """The relay is a part of this node's service as a beacon."""
+    if followed["beacon"] is None:
+        return followed
+    return {**followed, "beacon": {**followed["beacon"], "relay": relay.status()}}
 
 
 def _trial(in_force: InForce) -> Optional[dict[str, Any]]:

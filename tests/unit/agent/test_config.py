@@ -26,6 +26,8 @@ def test_only_network_and_signing_key_have_no_default():
         "rule_priority": 5200,
         "datapath": "auto",
         "netmap_url": "",
+        "relay_port": 21473,
+        "relay_rate": 100_000_000,
         "state_dir": "/var/lib/sennit",
         "runtime_dir": "/run/sennit",
         "resolv_conf": "/etc/resolv.conf",

@@ -170,6 +170,7 @@ def test_beacons_and_what_was_refused_of_them(status):
         "clients": ["beta"],
         "refused": {"beta": {**refused, "count": 1}},
         "problem": None,
+        "relay": {"port": 21473, "attached": 2, "forwarded_bytes": 4096, "drops": {"relay-rate-exceeded": 7}},
     }
     status["netmap_url"] = {"url": "https://bucket.example/netmap", "looked_at": 940.0, "problem": "HTTP status 403"}
     text = overview(status, now=1000.0)
@@ -179,6 +180,7 @@ def test_beacons_and_what_was_refused_of_them(status):
         "            REFUSED of mole 1 min ago (bad-signature): not signed by the key, 3 times by now",
         "beacon      this node, TCP port 21472; 1 node is connected",
         "            REFUSED of beta 1 min ago (bad-signature): not signed by the key",
+        "relay       this node, UDP port 21473; 2 nodes are attached, 4.0 KiB forwarded, 7 packets dropped",
         "netmap URL  https://bucket.example/netmap, looked at 1 min ago; HTTP status 403",
     ):
         assert line in text.splitlines()

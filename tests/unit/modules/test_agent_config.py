@@ -37,7 +37,15 @@ def test_check_mode_writes_nothing(config: pathlib.Path, run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("network", "No Name"), ("signing_key", "short"), ("mtu", 90), ("table", 254)]
+    ("option", "value"),
+    [
+        ("network", "No Name"),
+        ("signing_key", "short"),
+        ("mtu", 90),
+        ("table", 254),
+        ("relay_port", 65536),
+        ("relay_rate", 0),
+    ],
 )
 def test_a_value_that_the_agent_would_refuse_is_refused_here(
     config: pathlib.Path, run: Any, option: str, value: Any

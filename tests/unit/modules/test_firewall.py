@@ -142,6 +142,18 @@ def test_a_port_is_opened_to_the_mesh_and_closed_again_without_a_reload(
     assert firewalld.reloads == reloads
 
 
+def test_the_relay_of_a_beacon_is_open_to_the_underlay_and_goes(firewalld: FirewalldDouble, twice: Any) -> None:
+    twice(module("firewall"), relay_port=21473)
+    for side in (firewalld.permanent, firewalld.running):
+        assert side["service"]["sennit"]["ports"] == [("51820", "udp"), ("21473", "udp")]
+        assert side["zone"]["sennit"]["ports"] == []
+    twice(module("firewall"))
+    for side in (firewalld.permanent, firewalld.running):
+        assert side["service"]["sennit"]["ports"] == [("51820", "udp")]
+    twice(module("firewall"), state="absent")
+    assert "sennit" not in firewalld.running["service"]
+
+
 @pytest.mark.parametrize("port", ["21472", "tcp", "0/tcp", "65536/tcp", "1/icmp", "-1/udp", ""])
 def test_what_is_no_port_is_refused(firewalld: FirewalldDouble, run: Any, port: str) -> None:
     assert f"ports: '{port}'" in run(module("firewall"), ports=[port])["msg"]

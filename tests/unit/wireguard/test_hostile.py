@@ -266,7 +266,7 @@ def test_any_bytes(tails: list[bytes], kind: bytes) -> None:
     one, _ = network.pair()
     datagrams = [(kind + bytes(3) if kind else b"") + tail for tail in tails]
     output = one.device.receive(datagrams, ATTACKER, network.now, network.wall)
-    assert output == ([], [], [])
+    assert output == ([], [], [], set())
     assert sum(one.device.drops.values()) == len(datagrams)
 
 

@@ -27,7 +27,7 @@ class LateDevice(Device):
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _settle(self, datagrams: list, packets: list, now: float, wall: float) -> Output:
-        output = Output(datagrams, packets, [])
+        output = Output(datagrams, packets, [], set())
         busy = True
         while busy:
             busy = False

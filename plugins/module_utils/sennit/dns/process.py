@@ -19,16 +19,14 @@ import resource
 import signal
 import socket
 import struct
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Optional
 
+from ..lasting import keep_alive, let_go
 from ..log import logger
 from .settings import Settings
 
 REPLY_TIMEOUT = 10.0
-FIRST_RETRY = 0.2
-LAST_RETRY = 30.0
 MAX_FILES = 16384
 
 _LENGTH = struct.Struct("=I")
@@ -59,7 +57,7 @@ class StubResolver:
         self._changed = changed
         self._settings: Optional[Settings] = None
         self._process: Optional[_Process] = None
-        self._life: Optional[asyncio.Future[None]] = None
+        self._life: Optional[asyncio.Future[NoReturn]] = None
         self._ready = asyncio.Event()
 
     @property
@@ -74,7 +72,7 @@ class StubResolver:
             return
         if self._life is None:
             self._ready.clear()
-            self._life = asyncio.ensure_future(self._live())
+            self._life = asyncio.ensure_future(keep_alive("the resolver", self._live))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._ready.wait(), REPLY_TIMEOUT)
 
@@ -115,28 +113,18 @@ class StubResolver:
         return await self._process.call(method, argument)
 
     async def _live(self) -> None:
-        retry = FIRST_RETRY
-        while True:
-            started_at = time.monotonic()
-            process = _Process()
-            self._process = process
-            try:
-                await process.open()
-                started = asyncio.ensure_future(process.call(CONFIGURE, self._settings))
-                await process.listen(self._heard)
-                started.cancel()
-            except OSError as error:
-                logger.error("cannot start the resolver: %s", error.strerror or error)
-            finally:
-                self._process = None
-                process.end()
-                self._listen(())
-            # It ends only by a failure of its own; while there is none, names are not found.
-            if time.monotonic() - started_at > LAST_RETRY:
-                retry = FIRST_RETRY
-            logger.error("the resolver has ended; starting it again in %g s", retry)
-            await asyncio.sleep(retry)
-            retry = min(2 * retry, LAST_RETRY)
+        """One process's life; while there is none, names are not found. Raises OSError when it cannot be started."""
+        process = _Process()
+        self._process = process
+        try:
+            await process.open()
+            started = asyncio.ensure_future(process.call(CONFIGURE, self._settings))
+            await process.listen(self._heard)
+            started.cancel()
+        finally:
+            self._process = None
+            process.end()
+            self._listen(())
 
     def _heard(self, what: str, value: Any) -> None:
         if what == LISTENING:
@@ -243,12 +231,9 @@ def _work(channel: socket.socket) -> NoReturn:
     """The process's whole life."""
     status = 1
     try:
-        # The parent's handlers would write into the socket pair that it shares with us.
-        signal.set_wakeup_fd(-1)
+        let_go(channel.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        os.closerange(3, channel.fileno())
-        os.closerange(channel.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         with open("/proc/self/comm", "w", encoding="ascii") as comm:
             comm.write("sennit-dns")
         # A socket a question: hundreds in flight, each asked of several nameservers, are more than the usual 1024.

@@ -159,7 +159,7 @@ class Control:
             self._remove_keypairs(peer, peer.keypairs.clear())
             self._deadlines.remove(public_key)
 
-    def resume(self, public_key: bytes, endpoint: Endpoint, now: float, wall: float) -> None:
+    def resume(self, public_key: bytes, endpoint: Path, now: float, wall: float) -> None:
         """Start a handshake with a peer that had a session with us before we were started, and was there.
 
         It may still use that session, and would take 15 s to notice that nobody hears it (whitepaper section 6.5).
@@ -205,6 +205,10 @@ class Control:
     def status(self) -> dict[bytes, PeerStatus]:
         """Every peer by its public key."""
         return {public_key: peer.status() for public_key, peer in self._peers.items()}
+
+    def knows(self, index: int) -> bool:
+        """Whether this index is one of ours: of a handshake under way, or of a keypair."""
+        return index in self._indices
 
     # --- what happens, and what comes of it
 

@@ -20,8 +20,10 @@ from .control import Control
 from .errors import DropReason
 from .events import (
     Command,
+    DataReceived,
     DropStaged,
     InstallKeypair,
+    KeepaliveReceived,
     Path,
     PeerConfig,
     RemoveKeypair,
@@ -39,11 +41,15 @@ DEFAULT_MTU = 1420
 
 
 class Output(NamedTuple):
-    """What a call brought about: datagrams for the socket, inner packets for the TUN device, and news for the log."""
+    """What a call brought about: datagrams for the socket, inner packets for the TUN device, and news for the log.
+
+    heard: of which peers packets were authentic.
+    """
 
     datagrams: list[tuple[bytes, Path]]
     packets: list[bytes]
     news: list[Command]
+    heard: set[bytes]
 
 
 class Device:
@@ -90,6 +96,15 @@ class Device:
     def status(self) -> dict[bytes, PeerStatus]:
         return self.control.status()
 
+    def knows(self, index: int) -> bool:
+        """Whether a message with this receiver index is for us."""
+        return self.control.knows(index)
+
+    def resume(self, public_key: bytes, path: Path, now: float, wall: float) -> Output:
+        """See Control.resume."""
+        self.control.resume(public_key, path, now, wall)
+        return self._settle([], [], now, wall)
+
     def next_deadline(self) -> float | None:
         return self.control.next_deadline()
 
@@ -100,7 +115,7 @@ class Device:
     def receive(self, datagrams: Sequence[bytes], source: Path, now: float, wall: float) -> Output:
         """Take datagrams of one source from the socket."""
         packets = self.inbound.receive(datagrams, source, now)
-        output = Output([], packets, [])
+        output = Output([], packets, [], set())
         for command in self.inbound.take_commands():
             self._carry_out(command, output, now)
         return self._settle(output.datagrams, packets, now, wall)
@@ -112,11 +127,13 @@ class Device:
 
     def _settle(self, datagrams: list[tuple[bytes, Path]], packets: list[bytes], now: float, wall: float) -> Output:
         """Carry events to the control half and its commands back, until nothing is left to tell."""
-        output = Output(datagrams, packets, [])
+        output = Output(datagrams, packets, [], set())
         while True:
             events = self.inbound.take_events() + self.outbound.take_events()
             for event in events:
                 self.control.receive(event, now, wall)
+                if isinstance(event, (DataReceived, KeepaliveReceived)):
+                    output.heard.add(event.peer)
             self.control.handle_handshakes(now, wall)
             commands = self.control.take_commands()
             if not events and not commands:
