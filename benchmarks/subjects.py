@@ -25,6 +25,10 @@ WORKERS = ("sennit-outbound", "sennit-inbound")
 PURE, NATIVE, VETH = "sennit-pure", "sennit-native", "veth"
 
 
+MTU = 1420
+"""Inside, of all of them."""
+
+
 class Subject:
     """Two hosts with a way between them, under the name in the records."""
 
@@ -66,6 +70,7 @@ class Sennit(Subject):
         super().__init__(name, near, far)
         for host in (near, far):
             host.python = python
+            host.configure(mtu=MTU)
             host.environment["SENNIT_NATIVE"] = str(library or "none")
         self._version = 0
 
@@ -122,7 +127,7 @@ pki: {{ca: {ca}.crt, cert: {name}.crt, key: {name}.key}}
 static_host_map: {{"{lighthouse}": ["{endpoint}:4242"]}}
 lighthouse: {{am_lighthouse: {is_lighthouse}, hosts: [{hosts}]}}
 listen: {{host: 0.0.0.0, port: 4242}}
-tun: {{dev: nebula0, mtu: 1420}}
+tun: {{dev: nebula0, mtu: {mtu}}}
 firewall: {{outbound: [{{port: any, proto: any, host: any}}], inbound: [{{port: any, proto: any, host: any}}]}}
 """
 
@@ -142,6 +147,7 @@ firewall: {{outbound: [{{port: any, proto: any, host: any}}], inbound: [{{port: 
                 lighthouse=self.address,
                 endpoint=self.far.underlay[0],
                 is_lighthouse=str(host is self.far).lower(),
+                mtu=MTU,
                 hosts="" if host is self.far else f'"{self.address}"',
             )
             (host.directory / "nebula.yml").write_text(config)

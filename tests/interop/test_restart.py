@@ -109,6 +109,20 @@ def test_an_interface_of_another_name_goes(pair: tuple[Host, Host]) -> None:
     alpha.run("ping", "-n", "-c", "1", "-W", "10", beta.addresses[0])
 
 
+def test_the_device_gets_another_mtu(pair: tuple[Host, Host]) -> None:
+    alpha, beta = pair
+    assert "mtu 1280 " in alpha.run("ip", "link", "show", "sennit0")
+    before = index(alpha)
+    kept = stop_for(alpha, "restart")
+    assert kept is not None
+    alpha.configure(mtu=1380)
+    start_with(alpha, kept)
+    assert index(alpha) == before
+    assert "mtu 1380 " in alpha.run("ip", "link", "show", "sennit0")
+    # The datapath's own size has changed with it.
+    alpha.run("ping", "-n", "-c", "1", "-W", "10", "-M", "do", "-s", str(1380 - 28), beta.addresses[0])
+
+
 def test_a_start_that_fails_strands_nobody(pair: tuple[Host, Host]) -> None:
     alpha, _beta = pair
     kept = stop_for(alpha, "restart")

@@ -121,17 +121,18 @@ class Config:
     """One agent's configuration, checked.
 
     ``network`` and ``signing_key`` (base64 of the Ed25519 public key) have no default; ``listen_port`` 0 lets the
-    kernel choose; ``mtu`` is in bytes, of the tunnel's interface; ``datapath`` "auto" is
-    the kernel's WireGuard where there is one; ``netmap_url``, if not empty, is where the newest netmap is;
-    ``relay_port`` is the UDP port of a beacon's relay, 0 for none, and ``relay_rate`` what it forwards of each node, in
-    bit/s; ``resolv_conf`` is where the host's programs look for nameservers.
+    kernel choose; ``mtu`` is in bytes, of the tunnel's interface, by default the least that IPv6 runs on, so that no
+    way of the underlay is too narrow; ``datapath`` "auto" is the kernel's WireGuard where there is one; ``netmap_url``,
+    if not empty, is where the newest netmap is; ``relay_port`` is the UDP port of a beacon's relay, 0 for none, and
+    ``relay_rate`` what it forwards of each node, in bit/s; ``resolv_conf`` is where the host's programs look for
+    nameservers.
     """
 
     network: str
     signing_key: str
     interface: str = "sennit0"
     listen_port: int = 51820
-    mtu: int = 1420
+    mtu: int = 1280
     fwmark: int = 21472
     table: int = 21472
     rule_priority: int = 5200

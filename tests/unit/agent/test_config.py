@@ -20,7 +20,7 @@ def test_only_network_and_signing_key_have_no_default():
         **LEAST,
         "interface": "sennit0",
         "listen_port": 51820,
-        "mtu": 1420,
+        "mtu": 1280,
         "fwmark": 21472,
         "table": 21472,
         "rule_priority": 5200,
