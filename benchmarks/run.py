@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "module_utils")]
 
 from benchmarks import (  # noqa: E402
+    beacon,
     datagrams,
     fleet,
     handshakes,
@@ -46,6 +47,7 @@ ALONE = {
     "names": names.measure,
     "site": fleet.site_again,
     "netmaps": netmaps.measure,
+    "beacon": beacon.measure,
 }
 
 

@@ -20,8 +20,10 @@ from .stream import Stream, StreamClosed, prepare
 
 # Seconds. The first packet through a tunnel waits for a handshake, or for 15 s if the other side has lost its session.
 CONNECT_TIMEOUT = 20.0
-FIRST_RETRY = 1.0
-LAST_RETRY = 30.0
+# Nodes that all lose a beacon at once come back one by one; and those of a beacon that was away for long, within 20 s.
+FIRST_RETRY = 2.0
+LAST_RETRY = 10.0
+SPREAD = 0.9
 # A stream that lasted so long was a good one: what comes after it is a new failure.
 GOOD_AFTER = 60.0
 
@@ -43,7 +45,7 @@ class Backoff:
 
     def pause(self) -> float:
         """Seconds to wait now."""
-        pause = self._next * random.uniform(0.5, 1.5)  # noqa: S311 (to be spread, not to be secret)
+        pause = self._next * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 (to be spread, not to be secret)
         self._next = min(2 * self._next, self._last)
         return pause
 
