@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "module_utils")]
 from benchmarks import (  # noqa: E402
     beacon,
     datagrams,
+    delivery,
     fleet,
     handshakes,
     latency,
@@ -48,6 +49,7 @@ ALONE = {
     "site": fleet.site_again,
     "netmaps": netmaps.measure,
     "beacon": beacon.measure,
+    "delivery": delivery.measure,
 }
 
 
