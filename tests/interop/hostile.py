@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tests.interop.agents import Host
 from tests.interop.namespaces import enter
 
-from sennit.beacon.messages import PREFACE, Have, Kept, Packed, encode
+from sennit.beacon.messages import FROM_BEACONS, FROM_NODES, PREFACE, Have, Kept, Message, Packed, Parser, encode
 
 BEACON_PORT = 21472
 
@@ -40,6 +40,27 @@ def in_namespace(host: Host, make: Callable[[], socket.socket]) -> socket.socket
 def connect(host: Host, address: str) -> socket.socket:
     """A stream from this host to the beacon at this address."""
     return in_namespace(host, lambda: socket.create_connection((address, BEACON_PORT), timeout=20))
+
+
+class Ear:
+    """Hears what an honest end says over a connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._parser = Parser(FROM_NODES | FROM_BEACONS)
+        self._messages: list[Message] = []
+
+    def wait_for(self, *kinds: type[Message]) -> Message:
+        """The next message of one of these kinds."""
+        while True:
+            while self._messages:
+                message = self._messages.pop(0)
+                if isinstance(message, kinds):
+                    return message
+            data = self._connection.recv(65536)
+            if not data:
+                raise ConnectionError("the other end has closed the connection")
+            self._messages += self._parser.feed(data, netmap_expected=True)
 
 
 class HostileBeacon:

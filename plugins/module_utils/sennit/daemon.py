@@ -82,7 +82,7 @@ class Daemon:
         # One change at a time. (Before Python 3.10, what waits is bound to a loop when it is made.)
         self._changing = asyncio.Lock()
         self._names = Names(self._config)
-        self._following = Following(self._config, self._in_force, self._changing, self)
+        self._following = Following(self._config, self._public_key, self._in_force, self._changing, self)
         self._relay = Relay(self._config)
         self._load_endpoints()
         self._endpoints = Endpoints(self._endpoint_found, remembered=self._remembered)

@@ -44,14 +44,16 @@ class Changes(Protocol):
 
 
 class Following:
-    """One node's. ``changing`` is held by whoever changes what is in force."""
+    """One node's, with this public key. ``changing`` is held by whoever changes what is in force."""
 
-    def __init__(self, config: Config, in_force: InForce, changing: asyncio.Lock, changes: Changes) -> None:
+    def __init__(
+        self, config: Config, public_key: bytes, in_force: InForce, changing: asyncio.Lock, changes: Changes
+    ) -> None:
         self._config = config
         self._in_force = in_force
         self._changing = changing
         self._changes = changes
-        self._beacons = Beacons(config.interface, self.take)
+        self.beacons = Beacons(config.interface, public_key, self.take)
         self._poll: Optional[Poll] = None
         self._fallen: Optional[Proposal] = None
         self._retry = FIRST_RETRY
@@ -66,21 +68,21 @@ class Following:
             self._trying_again.cancel()
         if self._poll:
             await self._poll.close()
-        await self._beacons.close()
+        await self.beacons.close()
 
     async def use(self) -> None:
         """What is in force, or kept, may have changed."""
         state = self._in_force.state
         version = state.netmap.version if state.netmap else 0
-        await self._beacons.use(state.view, self._in_force.kept, version)
+        await self.beacons.use(state.view, self._in_force.kept, version)
 
     def pass_on(self) -> None:
         """Offer the map that is kept to others, before this host has made all that follows from it."""
-        self._beacons.offer(self._in_force.kept)
+        self.beacons.offer(self._in_force.kept)
 
     def look_around(self) -> None:
         """The host's surroundings have changed."""
-        self._beacons.probe()
+        self.beacons.probe()
 
     async def keep_house(self) -> None:
         """Try again what did not work."""
@@ -89,13 +91,13 @@ class Following:
 
     def status(self) -> dict[str, Any]:
         return {
-            "beacons": self._beacons.status(),
-            "beacon": self._beacons.service_status(),
+            "beacons": self.beacons.status(),
+            "beacon": self.beacons.service_status(),
             "netmap_url": self._poll.status() if self._poll else None,
         }
 
     def problems(self) -> list[str]:
-        service = self._beacons.service_status()
+        service = self.beacons.service_status()
         return [
             problem
             for problem in (
@@ -111,7 +113,7 @@ class Following:
             proposal = self._in_force.propose_netmap(signed, origin)
             if proposal.state is self._in_force.state:
                 return
-            seconds = self._trial_seconds(proposal, self._beacons.connected or again, origin)
+            seconds = self._trial_seconds(proposal, self.beacons.connected or again, origin)
             try:
                 await self._changes.adopt_by_itself(proposal, seconds)
             except ApiError as error:
@@ -136,7 +138,7 @@ class Following:
         raise NetmapError(NO_BEACON, f"{what} names no beacon: nothing would tell this host of a change any more")
 
     async def _confirmed(self, identity: str, seconds: float) -> bool:
-        if not await self._beacons.answer_within(seconds):
+        if not await self.beacons.answer_within(seconds):
             return False
         try:
             await self._changes.confirm_by_itself(identity)
@@ -158,7 +160,7 @@ class Following:
 
     async def _try_again(self, proposal: Proposal, retry: float) -> None:
         await asyncio.sleep(retry)
-        if self._beacons.connected:
+        if self.beacons.connected:
             return
         self._trying_again = None
         try:

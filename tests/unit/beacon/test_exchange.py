@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from tests.unit.beacon.pair import Pair
 
 from sennit.beacon.exchange import (
     ANSWER_TIMEOUT,
@@ -15,34 +16,23 @@ from sennit.beacon.exchange import (
     Offered,
     SilenceError,
 )
-from sennit.beacon.messages import PREFACE, BeaconProtocolError, Have, Kept, Packed, Ping, Want, encode
+from sennit.beacon.messages import (
+    FROM_BEACONS,
+    PREFACE,
+    BeaconProtocolError,
+    Have,
+    Kept,
+    Packed,
+    Ping,
+    Want,
+    encode,
+)
 
 OLD, NEW, NEWEST = (Kept.of(os.urandom(200_000) + bytes([version]), version) for version in (1, 2, 3))
 
 
 def offer(kept):
     return Offered(kept.version, kept.sha256)
-
-
-class Pair:
-    def __init__(self, left, right):
-        self.now = 1000.0
-        self.left = Exchange(left, 15, self.now)
-        self.right = Exchange(right, 60, self.now)
-
-    def run(self):
-        """Carry everything over until nobody has any more to say. Returns what each end heard."""
-        heard = {self.left: [], self.right: []}
-        moved = True
-        while moved:
-            moved = False
-            for sender, receiver in ((self.left, self.right), (self.right, self.left)):
-                chunk = sender.next_chunk()
-                while chunk is not None:
-                    moved = True
-                    heard[receiver] += receiver.receive(bytes(chunk), self.now)
-                    chunk = sender.next_chunk()
-        return heard[self.left], heard[self.right]
 
 
 @pytest.fixture
@@ -106,7 +96,7 @@ def test_a_flood_is_refused_and_a_steady_end_is_not(pair):
     pair.run()
     for second in range(1000):
         list(pair.right.receive(ping * int(RATE), pair.now + second))
-        while pair.right.next_chunk():
+        while pair.right.next_chunk(pair.now):
             pass
     with pytest.raises(BeaconProtocolError, match="messages a second"):
         list(pair.right.receive(ping * (BURST + 1), pair.now + 1000))
@@ -116,7 +106,7 @@ def test_a_flood_of_offers_makes_no_answers(pair):
     pair.run()
     with pytest.raises(BeaconProtocolError):
         list(pair.right.receive(b"".join(encode(Have(n + 1, bytes(32))) for n in range(10**5)), pair.now))
-    assert pair.right.next_chunk() is None
+    assert pair.right.next_chunk(pair.now) is None
 
 
 # --- silence
@@ -168,6 +158,6 @@ def test_an_answer_is_one_to_the_last_question(pair):
 
 
 def test_the_preface_comes_first():
-    exchange = Exchange(None, 15, 0)
-    assert exchange.next_chunk() == PREFACE
-    assert exchange.next_chunk() is None
+    exchange = Exchange(None, 15, 0, FROM_BEACONS)
+    assert exchange.next_chunk(0) == PREFACE
+    assert exchange.next_chunk(0) is None

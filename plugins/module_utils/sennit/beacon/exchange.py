@@ -8,6 +8,11 @@ Theory of operation. Both ends say which map they keep, at first and whenever th
 have the other's asks for it, and gets it. Nothing that was not asked for is accepted, and nothing is given twice, so
 that neither end can make the other hold or send more than it means to. Both say something now and then, so that each
 knows whether the other is there; whatever comes counts.
+
+What there is to tell beside that (where nodes are, the relay) waits until what was told last has arrived, which a ping
+shows that follows it, and for a while after it. Meanwhile it may change again: what is told is how things are then. So
+a slow reader costs no queue, and neither a suspended one nor a network that holds everything back for a minute ever
+gets more at once than an end takes.
 """
 
 from __future__ import annotations
@@ -24,15 +29,19 @@ from .messages import (
     Have,
     Kept,
     Message,
+    Nodes,
     Packed,
     Parser,
     Ping,
+    Place,
     Pong,
+    Relay,
     Want,
     encode,
     netmap_header,
     unpack,
 )
+from .registry import Registry
 
 # Seconds after which an end that has said nothing, though it was asked, is taken to be gone.
 ANSWER_TIMEOUT = 10.0
@@ -41,6 +50,12 @@ DELIVERY_TIMEOUT = 90.0
 # Messages that the other end may send at once, and a second.
 BURST = 100
 RATE = 10.0
+# Messages that tell something: so many at once, and a second, the pings that follow them not counted.
+TELL_BURST = 8
+TELL_RATE = 2.0
+# How often it is found out how long an answer takes, in intervals: also if the other end is not silent.
+INTERVALS = 4
+NEVER = float("inf")
 # What is handed to the transport at once.
 CHUNK_BYTES = 64 * 1024
 
@@ -68,7 +83,7 @@ class Answered:
     asked_at: float
 
 
-Event = Union[Offered, Delivered, Answered]
+Event = Union[Offered, Delivered, Answered, Place, Nodes, Relay]
 
 
 class SilenceError(Exception):
@@ -76,13 +91,29 @@ class SilenceError(Exception):
 
 
 class Exchange:
-    """``interval``: seconds of silence after which the other end is asked whether it is there."""
+    """``interval``: seconds of silence after which the other end is asked whether it is there. ``takes``: FROM_NODES or
+    FROM_BEACONS, by what the other end is. ``registry``: what the other end is told of, if this one is the beacon.
+    """
 
-    def __init__(self, kept: Optional[Kept], interval: float, now: float) -> None:
+    def __init__(
+        self,
+        kept: Optional[Kept],
+        interval: float,
+        now: float,
+        takes: frozenset[int],
+        registry: Optional[Registry] = None,
+    ) -> None:
         self.opened_at = now
+        self.rtt: Optional[float] = None
+        """Seconds until the last answer."""
+        self._registry = registry
+        self._told = 0
+        self._to_tell: dict[type[Message], Message] = {}
+        self._telling: Optional[Ping] = None
+        self._tell_at = now
         self._kept = kept
         self._interval = interval
-        self._parser = Parser()
+        self._parser = Parser(takes)
         self._outgoing: deque[memoryview] = deque([memoryview(PREFACE)])
         self._given: Optional[bytes] = None
         self._asked: Optional[Offered] = None
@@ -112,23 +143,36 @@ class Exchange:
         self._asked, self._asked_at = offer, now
         self._send(Want(offer.sha256))
 
+    def tell(self, message: Union[Place, Relay]) -> None:
+        """Say this instead of what was said of it before."""
+        self._to_tell[type(message)] = message
+
+    def tells_at(self) -> float:
+        """When next_chunk() is to be called for what there is to tell; NEVER while there is nothing, or while what was
+        told has not arrived.
+        """
+        news = self._to_tell or (self._registry and self._registry.change > self._told)
+        return self._tell_at if news and not self._telling else NEVER
+
     def ping(self, now: float) -> None:
         """Ask whether the other end is there."""
-        self._pinged_at = self._ping_at = now
-        self._ping = Ping((int.from_bytes(self._ping.content, "big") + 1).to_bytes(8, "big"))
-        self._send(self._ping)
+        if self._pinged_at is None:
+            self._pinged_at = now
+        self._send_ping(now)
 
     def receive(self, data: bytes, now: float) -> Iterator[Event]:
         """What these bytes say. Raises BeaconProtocolError."""
         self._heard_at, self._pinged_at = now, None
         for message in self._parser.feed(data, self.asking):
             self._count(now)
-            event = self._handle(message)
+            event = self._handle(message, now)
             if event is not None:
                 yield event
 
-    def next_chunk(self) -> Optional[memoryview]:
+    def next_chunk(self, now: float) -> Optional[memoryview]:
         """Bytes to be sent, if there are any."""
+        if not self._outgoing and now >= self.tells_at():
+            self._tell(now)
         if not self._outgoing:
             return None
         rest = self._outgoing[0]
@@ -140,7 +184,7 @@ class Exchange:
 
     def timer(self) -> float:
         """When handle_timer() is to be called next."""
-        end = self._heard_at + self._interval if self._pinged_at is None else self._pinged_at + ANSWER_TIMEOUT
+        end = self._ask_at() if self._pinged_at is None else self._pinged_at + ANSWER_TIMEOUT
         return min(end, self._asked_at + DELIVERY_TIMEOUT) if self.asking else end
 
     def handle_timer(self, now: float) -> None:
@@ -150,10 +194,14 @@ class Exchange:
         if self._pinged_at is not None:
             if now >= self._pinged_at + ANSWER_TIMEOUT:
                 raise SilenceError(f"no answer within {ANSWER_TIMEOUT:g} s")
-        elif now >= self._heard_at + self._interval:
+        elif now >= self._ask_at():
             self.ping(now)
 
-    def _handle(self, message: Message) -> Optional[Event]:
+    def _ask_at(self) -> float:
+        silent = self._heard_at + self._interval
+        return silent if self.asking else min(silent, self._ping_at + INTERVALS * self._interval)
+
+    def _handle(self, message: Message, now: float) -> Optional[Event]:
         if isinstance(message, Have):
             return Offered(message.version, message.sha256)
         if isinstance(message, Want):
@@ -162,9 +210,36 @@ class Exchange:
             return self._take(message.content)
         elif isinstance(message, Ping):
             self._send(Pong(message.content))
-        elif message.content == self._ping.content:
-            return Answered(self._ping_at)
+        elif isinstance(message, Pong):
+            return self._answered(message.content, now)
+        else:
+            return message
         return None
+
+    def _answered(self, content: bytes, now: float) -> Optional[Event]:
+        if self._telling and content == self._telling.content:
+            self._telling = None
+        if content != self._ping.content:
+            return None
+        self.rtt = now - self._ping_at
+        return Answered(self._ping_at)
+
+    def _tell(self, now: float) -> None:
+        messages = [encode(message) for message in self._to_tell.values()]
+        self._to_tell.clear()
+        while self._registry and self._told < self._registry.change and len(messages) < TELL_BURST:
+            message, self._told = self._registry.message_since(self._told)
+            messages += [message] if message else []
+        if messages:
+            self._outgoing += map(memoryview, messages)
+            self._telling = self._send_ping(now)
+            self._tell_at = now + len(messages) / TELL_RATE
+
+    def _send_ping(self, now: float) -> Ping:
+        self._ping_at = now
+        self._ping = Ping((int.from_bytes(self._ping.content, "big") + 1).to_bytes(8, "big"))
+        self._send(self._ping)
+        return self._ping
 
     def _give(self, sha256: bytes) -> None:
         if self._kept is None or sha256 != self._kept.sha256:

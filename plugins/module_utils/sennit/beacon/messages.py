@@ -15,22 +15,35 @@ type    name     content
 3       netmap   the signed file, compressed (RFC 1950)
 4       ping     8 bytes
 5       pong     the 8 bytes of a ping
+6       place    up to 16 endpoints: the underlay addresses of the sender itself, with its WireGuard port
+7       nodes    up to 64 KiB of entries, where nodes are: 32 bytes, the public key; one byte of flags (bit 0:
+                 attached to the beacon's relay); one byte, the number of candidates, up to 20; the candidates,
+                 each one byte, the kind (of whereabouts.py), and an endpoint
+8       relay    2 bytes, the UDP port of the beacon's relay, 0 if it has none; 32 bytes, its public key
 ======  =======  ====================================================================================
 
-Messages of other types are skipped, up to 64 KiB of each, so that a newer end can say more.
+An endpoint is 16 bytes, an IPv6 address or an IPv4-mapped one (RFC 4291, section 2.5.5.2), and 2 bytes, the UDP port.
+
+Only nodes send "place", and only beacons the two after it; what the other end is not to send ends the stream.
+Messages of other types are skipped, up to 64 KiB of each, so that a newer end can say more; so are candidates of other
+kinds, and endpoints at which no other host is reached: of an unspecified, loopback, link-local, multicast or reserved
+address, or of port 0.
 """
 
 from __future__ import annotations
 
 import hashlib
+import socket
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
 from ..netmap.model import MAX_VERSION
 from ..netmap.signing import MAX_SIGNED_BYTES
+from ..wireguard.events import Endpoint
+from .whereabouts import KINDS, MAX_CANDIDATES, MAX_OWN_ADDRESSES, Candidate, RelayOffer, Whereabouts
 
 PREFACE = b"sennit\x00\x01"
 
@@ -39,14 +52,30 @@ WANT = 2
 NETMAP = 3
 PING = 4
 PONG = 5
+PLACE = 6
+NODES = 7
+RELAY = 8
+
+# What each end takes from the other beside the first five.
+FROM_NODES = frozenset((PLACE,))
+FROM_BEACONS = frozenset((NODES, RELAY))
 
 MAX_UNKNOWN_BYTES = 64 * 1024
+MAX_NODES_BYTES = 64 * 1024
 # What cannot be compressed grows by five bytes in each 16 KiB, and by six (RFC 1950, RFC 1951).
 MAX_PACKED_BYTES = MAX_SIGNED_BYTES + MAX_SIGNED_BYTES // 1024 + 64
 
 _HEADER = struct.Struct("!BI")
 _HAVE = struct.Struct("!Q32s")
-_SIZES = {HAVE: _HAVE.size, WANT: 32, PING: 8, PONG: 8}
+_ENDPOINT = struct.Struct("!16sH")
+_ENTRY = struct.Struct("!32sBB")
+_CANDIDATE = struct.Struct("!B16sH")
+_RELAY = struct.Struct("!H32s")
+_SIZES = {HAVE: _HAVE.size, WANT: 32, PING: 8, PONG: 8, RELAY: _RELAY.size}
+_LIMITS = {NETMAP: MAX_PACKED_BYTES, PLACE: MAX_OWN_ADDRESSES * _ENDPOINT.size, NODES: MAX_NODES_BYTES}
+
+_ATTACHED = 1
+_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class BeaconProtocolError(Exception):
@@ -81,7 +110,28 @@ class Pong:
     content: bytes
 
 
-Message = Union[Have, Want, Packed, Ping, Pong]
+@dataclass(frozen=True)
+class Place:
+    """Where the sender itself is, as it says."""
+
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Where nodes are, by public key, as a beacon says: what is new of each replaces what was."""
+
+    entries: tuple[tuple[bytes, Whereabouts], ...]
+
+
+@dataclass(frozen=True)
+class Relay:
+    """The relay of a beacon, None if it has none."""
+
+    offer: Optional[RelayOffer]
+
+
+Message = Union[Have, Want, Packed, Ping, Pong, Place, Nodes, Relay]
 
 
 @dataclass(frozen=True)
@@ -117,6 +167,14 @@ def encode(message: Message) -> bytes:
         return _frame(WANT, message.sha256)
     if isinstance(message, Packed):
         return netmap_header(message.content) + message.content
+    if isinstance(message, Place):
+        packed = filter(None, map(_pack_endpoint, message.endpoints))
+        return _frame(PLACE, b"".join(packed)[: _LIMITS[PLACE]])
+    if isinstance(message, Nodes):
+        return encode_nodes([encode_entry(*entry) for entry in message.entries])
+    if isinstance(message, Relay):
+        offer = message.offer
+        return _frame(RELAY, _RELAY.pack(offer.port, offer.public_key) if offer else bytes(_RELAY.size))
     return _frame(PING if isinstance(message, Ping) else PONG, message.content)
 
 
@@ -125,14 +183,64 @@ def netmap_header(packed: bytes) -> bytes:
     return _HEADER.pack(NETMAP, len(packed))
 
 
+def encode_entry(public_key: bytes, whereabouts: Whereabouts) -> bytes:
+    """One entry of Nodes. Endpoints that would be skipped are left out, and candidates that are too many."""
+    packed = ((candidate.kind, _pack_endpoint(candidate.endpoint)) for candidate in whereabouts.candidates)
+    candidates = [bytes((kind,)) + endpoint for kind, endpoint in packed if endpoint][:MAX_CANDIDATES]
+    flags = _ATTACHED if whereabouts.attached else 0
+    return _ENTRY.pack(public_key, flags, len(candidates)) + b"".join(candidates)
+
+
+def encode_nodes(entries: list[bytes]) -> bytes:
+    """A message of these entries, which are up to MAX_NODES_BYTES together."""
+    return _frame(NODES, b"".join(entries))
+
+
+def is_reachable(endpoint: Endpoint) -> bool:
+    """Whether another host may reach this one there; not so by a name, nor by an address with a scope."""
+    return _pack_endpoint(endpoint) is not None
+
+
+def _pack_endpoint(endpoint: Endpoint) -> Optional[bytes]:
+    host, port = endpoint
+    try:
+        if ":" in host:
+            address = socket.inet_pton(socket.AF_INET6, host)
+        else:
+            address = _MAPPED + socket.inet_pton(socket.AF_INET, host)
+    except OSError:
+        return None
+    return _ENDPOINT.pack(address, port) if _reachable(address, port) else None
+
+
+def _unpack_endpoint(address: bytes, port: int) -> Optional[Endpoint]:
+    if not _reachable(address, port):
+        return None
+    if address.startswith(_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, address[12:]), port
+    return socket.inet_ntop(socket.AF_INET6, address), port
+
+
+def _reachable(address: bytes, port: int) -> bool:
+    """By RFC 6890 and RFC 4291, section 2.4. There may be thousands of them, too many for the module ipaddress."""
+    if address.startswith(_MAPPED):
+        first, second = address[12], address[13]
+        return port > 0 and first not in (0, 127) and first < 224 and (first, second) != (169, 254)
+    return port > 0 and 0 < address[0] < 0xFF and not (address[0] == 0xFE and address[1] & 0xC0 == 0x80)
+
+
 def _frame(kind: int, content: bytes) -> bytes:
     return _HEADER.pack(kind, len(content)) + content
 
 
 class Parser:
-    """From the bytes of a stream to its messages. It holds one message that is not complete, and no more."""
+    """From the bytes of a stream to its messages. It holds one message that is not complete, and no more.
 
-    def __init__(self) -> None:
+    ``takes``: FROM_NODES or FROM_BEACONS, by what the other end is.
+    """
+
+    def __init__(self, takes: frozenset[int]) -> None:
+        self._takes = takes
         self._buffer = bytearray()
         self._begun = False
         self._skip = 0
@@ -158,8 +266,8 @@ class Parser:
             if self._skip or len(self._buffer) < _HEADER.size:
                 return
             kind, length = _HEADER.unpack_from(self._buffer)
-            _check(kind, length, netmap_expected)
-            if kind not in _SIZES and kind != NETMAP:
+            self._check(kind, length, netmap_expected)
+            if kind not in _SIZES and kind not in _LIMITS:
                 self._skip = _HEADER.size + length
                 continue
             end = _HEADER.size + length
@@ -171,18 +279,14 @@ class Parser:
                 netmap_expected = False
             yield _message(kind, content)
 
-
-def _check(kind: int, length: int, netmap_expected: bool) -> None:
-    if kind == NETMAP:
-        if not netmap_expected:
+    def _check(self, kind: int, length: int, netmap_expected: bool) -> None:
+        if kind == NETMAP and not netmap_expected:
             raise BeaconProtocolError("a netmap that was not asked for")
-        if length > MAX_PACKED_BYTES:
-            raise BeaconProtocolError(f"a netmap of {length} bytes")
-    elif kind in _SIZES:
-        if length != _SIZES[kind]:
+        if kind in FROM_NODES | FROM_BEACONS and kind not in self._takes:
+            raise BeaconProtocolError(f"a message of type {kind}, which is not for this end")
+        good = length == _SIZES[kind] if kind in _SIZES else length <= _LIMITS.get(kind, MAX_UNKNOWN_BYTES)
+        if not good:
             raise BeaconProtocolError(f"a message of type {kind} with {length} bytes")
-    elif length > MAX_UNKNOWN_BYTES:
-        raise BeaconProtocolError(f"a message of type {kind} with {length} bytes")
 
 
 def _message(kind: int, content: bytes) -> Message:
@@ -195,4 +299,37 @@ def _message(kind: int, content: bytes) -> Message:
         return Want(content)
     if kind == NETMAP:
         return Packed(content)
+    if kind == PLACE:
+        return _place(content)
+    if kind == NODES:
+        return Nodes(tuple(_entries(content)))
+    if kind == RELAY:
+        port, public_key = _RELAY.unpack(content)
+        return Relay(RelayOffer(port, public_key) if port else None)
     return Ping(content) if kind == PING else Pong(content)
+
+
+def _place(content: bytes) -> Place:
+    if len(content) % _ENDPOINT.size:
+        raise BeaconProtocolError(f"addresses in {len(content)} bytes")
+    endpoints = (_unpack_endpoint(*packed) for packed in _ENDPOINT.iter_unpack(content))
+    return Place(tuple(endpoint for endpoint in endpoints if endpoint))
+
+
+def _entries(content: bytes) -> Iterator[tuple[bytes, Whereabouts]]:
+    at = 0
+    while at < len(content):
+        if len(content) - at < _ENTRY.size:
+            raise BeaconProtocolError("an entry that is cut short")
+        public_key, flags, count = _ENTRY.unpack_from(content, at)
+        start, at = at + _ENTRY.size, at + _ENTRY.size + count * _CANDIDATE.size
+        if count > MAX_CANDIDATES or at > len(content):
+            raise BeaconProtocolError(f"an entry of {count} candidates, which is cut short or too long")
+        yield public_key, Whereabouts(bool(flags & _ATTACHED), tuple(_candidates(content[start:at])))
+
+
+def _candidates(content: bytes) -> Iterator[Candidate]:
+    for kind, address, port in _CANDIDATE.iter_unpack(content):
+        endpoint = _unpack_endpoint(address, port) if kind in KINDS else None
+        if endpoint:
+            yield Candidate(kind, endpoint)

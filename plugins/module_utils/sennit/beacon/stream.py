@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from ..netmap.view import PeerView
-from .exchange import CHUNK_BYTES, Event, Exchange, Offered, SilenceError
-from .messages import BeaconProtocolError, Kept
+from .exchange import CHUNK_BYTES, NEVER, Event, Exchange, Offered, SilenceError
+from .messages import FROM_BEACONS, FROM_NODES, BeaconProtocolError, Kept, Place, Relay
+from .registry import Registry
 
 READ_BYTES = 64 * 1024
 # Seconds in which the other end has to take a chunk.
@@ -29,7 +31,9 @@ class StreamClosed(Exception):  # noqa: N818 - not always an error
 
 
 class Stream:
-    """One connection with ``peer``. ``heard`` is called with what comes of the other end."""
+    """One connection with ``peer``. ``heard`` is called with what comes of the other end, and may raise
+    BeaconProtocolError. ``registry``: what the peer is told of, if it is served.
+    """
 
     def __init__(
         self,
@@ -38,12 +42,16 @@ class Stream:
         kept: Optional[Kept],
         interval: float,
         heard: Callable[[Stream, Event], None],
+        *,
+        registry: Optional[Registry] = None,
     ) -> None:
         self.peer = peer
+        self.served = registry is not None
         self.opened_at = time.time()
         self.version: Optional[int] = None
         """That of the map that the other end keeps, as it says."""
-        self.exchange = Exchange(kept, interval, time.monotonic())
+        takes = FROM_NODES if self.served else FROM_BEACONS
+        self.exchange = Exchange(kept, interval, time.monotonic(), takes, registry)
         self._reader, self._writer = connection
         self._writer.transport.set_write_buffer_limits(high=CHUNK_BYTES)
         self._heard = heard
@@ -60,6 +68,14 @@ class Stream:
 
     def ping(self) -> None:
         self.exchange.ping(time.monotonic())
+        self._more.set()
+
+    def tell(self, message: Union[Place, Relay]) -> None:
+        self.exchange.tell(message)
+        self._more.set()
+
+    def look(self) -> None:
+        """There may be something new in the registry."""
         self._more.set()
 
     def close(self) -> None:
@@ -107,13 +123,16 @@ class Stream:
     async def _write(self) -> None:
         while True:
             self._more.clear()
-            chunk = self.exchange.next_chunk()
+            chunk = self.exchange.next_chunk(time.monotonic())
             while chunk is not None:
                 self._writer.write(chunk)
                 if self._writer.transport.get_write_buffer_size() > CHUNK_BYTES:
                     await self._drain()
-                chunk = self.exchange.next_chunk()
-            await self._more.wait()
+                chunk = self.exchange.next_chunk(time.monotonic())
+            tells_at = self.exchange.tells_at()
+            wait = None if tells_at == NEVER else max(0.0, tells_at - time.monotonic())
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._more.wait(), wait)
 
     async def _drain(self) -> None:
         try:
