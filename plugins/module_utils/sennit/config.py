@@ -161,6 +161,10 @@ class Config:
         return self.state_dir + "/endpoints.json"
 
     @property
+    def whereabouts_path(self) -> str:
+        return self.state_dir + "/whereabouts.json"
+
+    @property
     def sessions_path(self) -> str:
         return self.runtime_dir + "/sessions.json"
 

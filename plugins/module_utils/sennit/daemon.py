@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import signal
 import time
 from collections.abc import Coroutine
@@ -47,6 +48,8 @@ SETTLE_TIME = 1.0
 HOUSEKEEPING_INTERVAL = 60.0
 # How often to look whether the exit node is down, if that matters.
 EXIT_NODE_INTERVAL = 5.0
+# How often a beacon looks where its peers are.
+LOOK_INTERVAL = 1.0
 # How long to wait for the address of an endpoint that is to be the exit node's.
 ENDPOINT_TIMEOUT = 10.0
 MAX_TRIAL_SECONDS = 3600
@@ -83,8 +86,10 @@ class Daemon:
         self._changing = asyncio.Lock()
         self._names = Names(self._config)
         self._following = Following(self._config, self._public_key, self._in_force, self._changing, self)
-        self._relay = Relay(self._config)
+        self._attached_changed = asyncio.Event()
+        self._relay = Relay(self._config, self._attached_changed.set)
         self._load_endpoints()
+        self._following.load()
         self._endpoints = Endpoints(self._endpoint_found, remembered=self._remembered)
         api = ApiServer(self._config.socket_path, self._answer, self._refuse_oversized)
         monitor = Monitor()
@@ -99,7 +104,7 @@ class Daemon:
             self._following.start()
             self._notifier.ready()
             parts += _start(self._watch_host(monitor), self._keep_house(), self._watch_exit_node(), _until(stop))
-            parts += _start(self._names.watch(), self._sessions.watch())
+            parts += _start(self._names.watch(), self._sessions.watch(), self._watch_peers())
             done, _pending = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
                 part.result()
@@ -417,6 +422,16 @@ class Daemon:
                 # Silent for longer than a session lasts: perhaps its name leads elsewhere by now.
                 if handshake is None or time.time() - handshake > REJECT_AFTER_TIME:
                     self._endpoints.refresh(peer.endpoint)
+
+    async def _watch_peers(self) -> None:
+        """Notice where peers are, and which of them the relay reaches."""
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._attached_changed.wait(), LOOK_INTERVAL)
+            self._attached_changed.clear()
+            view = self._in_force.state.view
+            if view and view.beacon is not None:
+                self._following.observe(self._datapath.status().peers, self._relay)
 
     async def _watch_exit_node(self) -> None:
         """With exit_node_fail_open, notice that the exit node is down, or up again."""

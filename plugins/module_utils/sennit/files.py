@@ -11,18 +11,20 @@ import os
 import secrets
 
 
-def replace(path: str, content: bytes, mode: int = 0o600) -> None:
-    """Put ``content`` at ``path``, whatever was there; on return it is on the disk.
+def replace(path: str, content: bytes, mode: int = 0o600, lasting: bool = True) -> None:
+    """Put ``content`` at ``path``, whatever was there; on return it is on the disk. If it need not be ``lasting``, no
+    disk is waited for, and a crash of the machine may cost the content.
 
     Raises OSError; then the old content stands.
     """
-    temporary = _write_beside(path, content, mode)
+    temporary = _write_beside(path, content, mode, lasting)
     try:
         os.rename(temporary, path)
     except OSError:
         os.unlink(temporary)
         raise
-    _sync_directory(path)
+    if lasting:
+        _sync_directory(path)
 
 
 def replace_by_link(path: str, target: str) -> None:
@@ -62,7 +64,7 @@ def _temporary_prefix(name: str) -> str:
     return f".{name}.new-"
 
 
-def _write_beside(path: str, content: bytes, mode: int) -> str:
+def _write_beside(path: str, content: bytes, mode: int, lasting: bool = True) -> str:
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, _temporary_prefix(name) + secrets.token_hex(8))
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -71,7 +73,8 @@ def _write_beside(path: str, content: bytes, mode: int) -> str:
             os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
-            os.fsync(descriptor)
+            if lasting:
+                os.fsync(descriptor)
     except OSError:
         os.unlink(temporary)
         raise

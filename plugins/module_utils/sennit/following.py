@@ -13,7 +13,8 @@ the fault may have been somebody else's. A beacon keeps what it gets: others com
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, Optional, Protocol
 
 from .api import ApiError
@@ -21,8 +22,13 @@ from .beacon.beacons import NO_BEACON, Beacons, PostponedError
 from .beacon.url import Poll
 from .config import Config
 from .in_force import InForce, Proposal
+from .last_seen import LastSeen
 from .log import logger
 from .netmap.model import NetmapError
+from .relay.process import Relay
+from .sessions import live_sessions
+from .wireguard.events import Endpoint
+from .wireguard.peer import PeerStatus
 
 # Seconds. For a beacon to answer under a new map: a handshake may take 15, and a connection after it some.
 TRIAL_SECONDS = 30.0
@@ -54,10 +60,15 @@ class Following:
         self._changing = changing
         self._changes = changes
         self.beacons = Beacons(config.interface, public_key, self.take)
+        self._last_seen = LastSeen(config.whereabouts_path, self.beacons.registry)
         self._poll: Optional[Poll] = None
         self._fallen: Optional[Proposal] = None
         self._retry = FIRST_RETRY
         self._trying_again: Optional[asyncio.Future[None]] = None
+
+    def load(self) -> None:
+        """Take up what another run knew of other nodes."""
+        self._last_seen.load()
 
     def start(self) -> None:
         if self._config.netmap_url:
@@ -69,6 +80,8 @@ class Following:
         if self._poll:
             await self._poll.close()
         await self.beacons.close()
+        if self._is_beacon:
+            self._last_seen.keep()
 
     async def use(self) -> None:
         """What is in force, or kept, may have changed."""
@@ -88,6 +101,35 @@ class Following:
         """Try again what did not work."""
         self._in_force.save_again()
         await self.use()
+        self.beacons.keep_house()
+        if self._is_beacon:
+            self._last_seen.keep(time.monotonic())
+
+    def observe(self, peers: Mapping[bytes, PeerStatus], relay: Relay) -> None:
+        """What the datapath says of the peers, and the relay of the nodes that are attached to it: this is a beacon's
+        to tell others.
+        """
+        if not self._is_beacon:
+            return
+        relays = set(self._relay_endpoints(peers))
+        sessions = live_sessions(peers, time.time()).items()
+        # What comes by another beacon's relay says nothing of where its sender is.
+        observed = {key: endpoint for key, endpoint in sessions if endpoint not in relays}
+        self.beacons.observe(observed, relay.attached, relay.offer)
+
+    def _relay_endpoints(self, peers: Mapping[bytes, PeerStatus]) -> Iterator[Endpoint]:
+        view = self._in_force.state.view
+        reports = self.beacons.reports
+        for beacon in view.beacons if view else ():
+            offer = reports[beacon.name].relay if beacon.name in reports else None
+            live = peers.get(beacon.public_key)
+            if offer and live and live.endpoint:
+                yield live.endpoint[0], offer.port
+
+    @property
+    def _is_beacon(self) -> bool:
+        view = self._in_force.state.view
+        return view is not None and view.beacon is not None
 
     def status(self) -> dict[str, Any]:
         return {
@@ -102,6 +144,7 @@ class Following:
             problem
             for problem in (
                 service["problem"] if service else None,
+                self._last_seen.problem if service else None,
                 f"the netmap is kept in memory only: {self._in_force.unsaved}" if self._in_force.unsaved else None,
             )
             if problem

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from . import files
+from .beacon.registry import Sighting
+from .beacon.whereabouts import LOCAL, OBSERVED, RELAY_OBSERVED
 from .netmap.endpoint import join_endpoint, literal_address, split_endpoint
 from .netmap.model import TOO_LARGE, NetmapError, decode_key, encode_key
 from .preferences import MAX_PREFERENCES_BYTES, Preferences, PreferencesError
@@ -19,6 +21,8 @@ from .wireguard.constants import REJECT_AFTER_TIME
 from .wireguard.events import Endpoint
 
 _MAX_SESSIONS_BYTES = 4 << 20
+_MAX_WHEREABOUTS_BYTES = 64 << 20
+_KINDS = {"observed": OBSERVED, "by_relay": RELAY_OBSERVED, "local": LOCAL}
 
 
 class StateError(Exception):
@@ -32,10 +36,10 @@ class _Store:
         self._path = path
         self._limit = limit
 
-    def save(self, content: bytes) -> None:
+    def save(self, content: bytes, lasting: bool = True) -> None:
         """Replace the file; a crash leaves the old one or the new one. Raises StateError."""
         try:
-            files.replace(self._path, content)
+            files.replace(self._path, content, lasting=lasting)
         except OSError as error:
             raise StateError(f"{self._path}: {error.strerror}") from error
 
@@ -137,3 +141,30 @@ class EndpointStore(_Store):
         """Have these, and no others. Raises StateError."""
         content = {endpoint: join_endpoint(*address) for endpoint, address in endpoints.items()}
         self.save(json.dumps(content, sort_keys=True).encode() + b"\n")
+
+
+class WhereaboutsStore(_Store):
+    """Where a beacon has last seen the nodes."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, _MAX_WHEREABOUTS_BYTES)
+
+    def load(self) -> list[tuple[bytes, Sighting]]:
+        """By public key; empty when there is no file. Raises StateError."""
+        try:
+            content = json.loads(self._read() or b"[]")
+            return [
+                (decode_key(key), Sighting(_KINDS[kind], split_endpoint(endpoint), float(at)))
+                for key, kind, endpoint, at in content
+            ]
+        except (_TooLargeError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise StateError(f"{self._path}: {error}") from error
+
+    def keep(self, sightings: Iterable[tuple[bytes, Sighting]]) -> None:
+        """Have these, and no others; no disk is waited for, as beacons learn all of it anew. Raises StateError."""
+        names = {kind: name for name, kind in _KINDS.items()}
+        content = [
+            (encode_key(key), names[sighting.kind], join_endpoint(*sighting.endpoint), round(sighting.at))
+            for key, sighting in sightings
+        ]
+        self.save(json.dumps(content).encode() + b"\n", lasting=False)

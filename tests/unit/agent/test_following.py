@@ -6,6 +6,7 @@ import pytest
 
 from sennit import following
 from sennit.beacon.beacons import NO_BEACON, PostponedError
+from sennit.beacon.registry import Registry
 from sennit.config import Config
 from sennit.following import FIRST_RETRY, TRIAL_SECONDS, Following
 from sennit.in_force import InForce
@@ -33,6 +34,7 @@ class Streams:
         self.answers = True
         self.asked = []
         self.kept = None
+        self.registry = Registry()
 
     async def use(self, view, kept, version):
         self.kept = kept
@@ -58,7 +60,7 @@ class Host:
         self.trials = []
         self.streams = Streams()
         monkeypatch.setattr(following, "Beacons", lambda *_arguments: self.streams)
-        self.following = Following(self.in_force._config, self.in_force, self.changing, self)
+        self.following = Following(self.in_force._config, self.in_force._public_key, self.in_force, self.changing, self)
         self.slept = []
         self.wake = asyncio.Event()
 

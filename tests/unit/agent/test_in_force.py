@@ -95,7 +95,7 @@ def test_a_disk_that_does_not_take_it_leaves_all_as_it_was(in_force, config, mon
     in_force.adopt(in_force.propose_netmap(signed(2), "ansible"), 60, 0)
     trial = in_force.trial
 
-    def full(*_arguments):
+    def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("sennit.files.replace", full)
@@ -162,7 +162,7 @@ def test_only_what_is_kept_is_passed_on(in_force, config):
 
 @pytest.mark.parametrize("seconds", [None, 60])
 def test_what_a_full_disk_does_not_take_is_kept_in_memory_until_it_does(in_force, config, monkeypatch, seconds):
-    def full(_path, _content):
+    def full(_path, _content, **_options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("sennit.files.replace", full)

@@ -30,9 +30,10 @@ from sennit.beacon.messages import (
     is_reachable,
     unpack,
 )
-from sennit.beacon.whereabouts import KINDS, MAX_CANDIDATES, MAX_OWN_ADDRESSES, Candidate, RelayOffer, Whereabouts
+from sennit.beacon.whereabouts import KINDS, MAX_CANDIDATES, MAX_OWN_ADDRESSES, Candidate, Whereabouts
 from sennit.netmap.model import MAX_VERSION
 from sennit.netmap.signing import MAX_SIGNED_BYTES
+from sennit.relay.offer import RelayOffer
 
 HASH = st.binary(min_size=32, max_size=32)
 EIGHT = st.binary(min_size=8, max_size=8)

@@ -11,7 +11,8 @@ from tests.unit.beacon.pair import Pair
 from sennit.beacon.exchange import BURST
 from sennit.beacon.messages import BeaconProtocolError, Nodes, Ping, Place, Pong, Relay, encode
 from sennit.beacon.told import MAX_STRANGERS, Told
-from sennit.beacon.whereabouts import Candidate, RelayOffer, Whereabouts
+from sennit.beacon.whereabouts import Candidate, Whereabouts
+from sennit.relay.offer import RelayOffer
 
 KEYS = [bytes([number // 256, number % 256]) * 16 for number in range(1000)]
 

@@ -21,6 +21,7 @@ from ..log import logger
 from ..netmap.endpoint import join_endpoint
 from ..netmap.model import KIND_NODE, NO_SUCH_NODE, OLDER, UNKNOWN_FORMAT, NetmapError
 from ..netmap.view import PeerView, View
+from ..relay.offer import RelayOffer
 from ..wireguard.events import Endpoint
 from .client import Client
 from .exchange import NEVER, Answered, Delivered, Event, Offered
@@ -30,7 +31,7 @@ from .registry import Registry
 from .server import Connection, Server
 from .stream import Stream, StreamClosed
 from .told import Told
-from .whereabouts import MAX_OWN_ADDRESSES, OBSERVED, RELAY_OBSERVED, RelayOffer, Report
+from .whereabouts import MAX_OWN_ADDRESSES, OBSERVED, RELAY_OBSERVED, Report
 
 # Seconds of silence after which a node asks its beacon whether it is there, and a beacon its client: nodes first.
 CLIENT_INTERVAL = 15.0

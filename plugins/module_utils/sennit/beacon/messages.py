@@ -42,8 +42,9 @@ from typing import Optional, Union
 
 from ..netmap.model import MAX_VERSION
 from ..netmap.signing import MAX_SIGNED_BYTES
+from ..relay.offer import RelayOffer
 from ..wireguard.events import Endpoint
-from .whereabouts import KINDS, MAX_CANDIDATES, MAX_OWN_ADDRESSES, Candidate, RelayOffer, Whereabouts
+from .whereabouts import KINDS, MAX_CANDIDATES, MAX_OWN_ADDRESSES, Candidate, Whereabouts
 
 PREFACE = b"sennit\x00\x01"
 

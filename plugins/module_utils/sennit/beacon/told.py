@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Optional
 
+from ..relay.offer import RelayOffer
 from .messages import Nodes
-from .whereabouts import RelayOffer, Whereabouts
+from .whereabouts import Whereabouts
 
 # Nodes that are in no map here: a beacon may have a newer map, which is still on its way.
 MAX_STRANGERS = 4096

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
+from ..relay.offer import RelayOffer
 from ..wireguard.events import Endpoint
 
 # How a candidate is known. OBSERVED: the beacon's WireGuard hears the node there. RELAY_OBSERVED: its relay does.
@@ -41,14 +42,6 @@ class Whereabouts:
     def endpoint(self, kind: int) -> Optional[Endpoint]:
         """The first candidate's of this kind."""
         return next((candidate.endpoint for candidate in self.candidates if candidate.kind == kind), None)
-
-
-@dataclass(frozen=True)
-class RelayOffer:
-    """A beacon's relay: its UDP port, and its public key as a WireGuard peer (32 bytes)."""
-
-    port: int
-    public_key: bytes
 
 
 @dataclass(frozen=True)
