@@ -22,8 +22,8 @@ def library() -> Path:
     builder = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(builder)
     content: bytes = builder.library(platform.machine(), _BUILD)
-    (path,) = (each for each in _BUILD.glob("batch-*.so") if each.read_bytes() == content)
-    return path
+    # Other source may give the same library.
+    return next(each for each in _BUILD.glob("batch-*.so") if each.read_bytes() == content)
 
 
 @functools.cache

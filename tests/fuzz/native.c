@@ -2,7 +2,8 @@
  * The native batch core under libFuzzer, with the address and undefined-behaviour sanitizers.
  *
  * The input is a list of chunks, each with its length in two bytes before it; the first byte of all says what they are:
- * frames from TUN, which are read, sealed, and opened again, or datagrams from UDP, which are opened and written. The
+ * frames from TUN, which are read, sealed, and opened again, or datagrams from UDP, which are opened and written; either
+ * step by step, or by the loops that do all of it. The
  * cipher changes nothing and takes any tag, so that what is behind the authentication is reached. All memory is of
  * the size that was asked for, and nothing larger.
  */
@@ -13,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "batch.h"
+#include "flow.h"
 
 #define CHECK(condition) \
     do { \
@@ -21,26 +22,8 @@
             abort(); \
     } while (0)
 
-enum { BUDGET = 64, ARENA = 2 * MAX_FRAME, MTU = 1420, MOST = 4096 };
+enum { ARENA = 2 * MAX_FRAME, MTU = 1420, MOST = 4096 };
 
-struct run {
-    uint32_t first, frames, packets, room;
-    uint8_t destination[16];
-    uint32_t version;
-};
-struct intake {
-    uint32_t frames, runs, malformed, packets;
-    int32_t error;
-};
-struct sealed {
-    uint32_t length, pieces, content;
-};
-struct piece {
-    uint32_t offset, length, size, count;
-};
-struct opened {
-    uint32_t end, packets, keepalives, bytes, unauthentic, replayed, beyond, malformed, count, unknown;
-};
 struct crypto {
     const void *(*cipher)(void);
     void *(*new)(void);
@@ -53,20 +36,11 @@ struct crypto {
 };
 
 void batch_use(const struct crypto *functions);
-void batch_read(int, uint8_t *, uint32_t, uint32_t, struct frame *, struct run *, struct intake *);
-void *batch_sealer_new(const uint8_t *, uint32_t, uint32_t);
-void batch_sealer_free(void *);
-int batch_seal(void *, uint64_t, const uint8_t *, const struct frame *, uint32_t, uint8_t *, struct piece *,
-               struct sealed *);
-void *batch_opener_new(const uint8_t *, uint32_t);
-void batch_opener_free(void *);
-void batch_open(void *, uint8_t *, uint32_t, uint32_t, uint32_t, uint32_t, struct packet *, uint32_t, uint32_t *,
-                struct opened *);
-void batch_know(void *, const uint8_t *);
-uint32_t batch_write(int, const uint8_t *, const struct packet *, uint32_t, int, uint32_t *, void *);
-
-enum { JOINED_SIZE = 40 };
-
+struct sealer *batch_sealer_new(const uint8_t *, uint32_t, uint32_t);
+void batch_sealer_free(struct sealer *);
+struct opener *batch_opener_new(const uint8_t *, uint32_t);
+void batch_opener_free(struct opener *);
+void batch_know(struct opener *, const uint8_t *);
 static const void *some_cipher(void) { return "none"; }
 
 static void *context(void) { return malloc(1); }
@@ -100,7 +74,7 @@ static int control(void *c, int what, int size, void *tag)
     return 1;
 }
 
-static int device[2], null;
+static int device[2], underlay[2], null;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -110,6 +84,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     batch_use(&plain);
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, device) == 0);
     CHECK(setsockopt(device[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0);
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, underlay) == 0);
+    CHECK(setsockopt(underlay[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0);
+    CHECK(setsockopt(underlay[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0);
     CHECK((null = open("/dev/null", O_WRONLY)) >= 0);
     return 0;
 }
@@ -128,7 +105,8 @@ static uint32_t open_and_write(uint8_t *data, uint32_t length, uint32_t size, ui
     const uint32_t most = length / OVERHEAD + 1;
     struct packet *packets = take(most * sizeof *packets);
     uint32_t *unknown = take(most * sizeof *unknown), *next = take(most * sizeof *next);
-    void *queue = take((size_t)most * JOINED_SIZE), *opener = batch_opener_new(key, index);
+    struct joined *queue = take(most * sizeof *queue);
+    struct opener *opener = batch_opener_new(key, index);
     struct opened result;
     CHECK(opener);
     batch_open(opener, data, 0, length, size, 1, packets, 0, unknown, &result);
@@ -152,13 +130,13 @@ static uint32_t open_and_write(uint8_t *data, uint32_t length, uint32_t size, ui
 static void seal(const uint8_t *arena, const struct frame *frames, const struct run *run)
 {
     const uint8_t key[32] = {0};
-    void *sealer = batch_sealer_new(key, 7, MTU);
+    struct sealer *sealer = batch_sealer_new(key, 7, MTU);
     uint8_t *out = take(run->room);
     struct piece *pieces = take(run->packets * sizeof *pieces);
     struct sealed sealed;
     uint32_t opened = 0;
     CHECK(sealer);
-    CHECK(batch_seal(sealer, 0, arena, frames + run->first, run->frames, out, pieces, &sealed));
+    CHECK(batch_seal(sealer, arena, frames + run->first, run->frames, out, pieces, &sealed));
     CHECK(sealed.length <= run->room && sealed.pieces <= run->packets);
     for (uint32_t n = 0; n < sealed.pieces; n++) {
         CHECK(pieces[n].offset + pieces[n].length <= sealed.length && pieces[n].count <= UDP_MAX_SEGMENTS);
@@ -173,12 +151,8 @@ static void seal(const uint8_t *arena, const struct frame *frames, const struct 
     batch_sealer_free(sealer);
 }
 
-static void outbound(const uint8_t *data, size_t size)
+static void send_frames(const uint8_t *data, size_t size)
 {
-    uint8_t *arena = take(ARENA);
-    struct frame *frames = take(BUDGET * sizeof *frames);
-    struct run *runs = take(BUDGET * sizeof *runs);
-    struct intake intake;
     while (size >= 2) {
         const size_t wanted = be16(data), length = wanted < size - 2 ? wanted : size - 2;
         if (length && send(device[0], data + 2, length, 0) < 0)
@@ -186,6 +160,15 @@ static void outbound(const uint8_t *data, size_t size)
         data += 2 + length;
         size -= 2 + length;
     }
+}
+
+static void outbound(const uint8_t *data, size_t size)
+{
+    uint8_t *arena = take(ARENA);
+    struct frame *frames = take(BUDGET * sizeof *frames);
+    struct run *runs = take(BUDGET * sizeof *runs);
+    struct intake intake;
+    send_frames(data, size);
     do {
         batch_read(device[1], arena, ARENA, BUDGET, frames, runs, &intake);
         uint32_t before = 0;
@@ -223,13 +206,148 @@ static void inbound(const uint8_t *data, size_t size, int allows)
     free(datagrams);
 }
 
+/* The outbound worker's loop. As Python does, what has no way is left out or given one; the second channel wakes up. */
+static void outflow(const uint8_t *data, size_t size)
+{
+    const uint8_t key[32] = {0};
+    static volatile uint32_t messages;
+    struct outflow *flow = calloc(1, sizeof *flow);
+    struct sealer *sealer = batch_sealer_new(key, 7, MTU);
+    uint8_t datagram[65536];
+    uint64_t known = 0;
+    CHECK(flow && sealer);
+    sealer->expires_at = 1e18;
+    sealer->below = 65536;
+    flow->tun = device[1];
+    flow->udp = underlay[0];
+    flow->taking = 1;
+    flow->size = ARENA;
+    flow->arena = take(ARENA);
+    flow->frames = take(BUDGET * sizeof *flow->frames);
+    flow->runs = take(BUDGET * sizeof *flow->runs);
+    flow->room = 1 << 17;
+    flow->out = take(flow->room);
+    flow->most = MOST;
+    flow->pieces = take(flow->most * sizeof *flow->pieces);
+    flow->channels[1].sent = &messages;
+    flow->channels[1].fd = -1;
+    send_frames(data, size);
+    for (int stop = 0;;) {
+        stop = batch_outflow(flow, 1e-9); /* is over */
+        while (recv(underlay[1], datagram, sizeof datagram, 0) >= 0)
+            ;
+        if (stop == COMMANDS) {
+            flow->channels[1].received = messages;
+            batch_forget_routes(flow);
+        } else if (stop == UNKNOWN) {
+            const struct run *run = &flow->runs[flow->next];
+            CHECK(flow->next < flow->in.runs);
+            if (run->room > flow->room || run->packets > flow->most || known++ % 3 == 0)
+                flow->next++;
+            else
+                batch_route(flow, run->version, run->destination, sealer);
+            messages += known % 5 == 0;
+        } else if (stop == UNSENT) {
+            CHECK(flow->sealer == sealer && flow->unsent < flow->sealed.pieces);
+        } else if (stop == TIME) {
+            break;
+        } else {
+            CHECK(stop == WORKED);
+        }
+        flow->worked = 0;
+    }
+    free(flow->pieces);
+    free(flow->out);
+    free(flow->runs);
+    free(flow->frames);
+    free(flow->arena);
+    free(flow);
+    batch_sealer_free(sealer);
+}
+
+/* The inbound worker's loop. Datagrams of index 7 have a lane from their second on. */
+static void inflow(const uint8_t *data, size_t size)
+{
+    enum { ROOM = 3 * 65536, ENTRIES = ROOM / OVERHEAD + 1 };
+    const uint8_t key[32] = {0};
+    struct inflow *flow = calloc(1, sizeof *flow);
+    struct opener *opener = batch_opener_new(key, 7);
+    CHECK(flow && opener);
+    opener->expires_at = 1e18;
+    flow->udp = underlay[1];
+    flow->tun = null;
+    flow->takes_udp = 1;
+    flow->size = ROOM;
+    flow->arena = take(ROOM);
+    flow->packets = take(ENTRIES * sizeof *flow->packets);
+    flow->unknown = take(ENTRIES * sizeof *flow->unknown);
+    flow->next = take(ENTRIES * sizeof *flow->next);
+    flow->queue = take(ENTRIES * sizeof *flow->queue);
+    flow->left = BUDGET;
+    for (uint64_t n = 0; size >= 2; n++) {
+        uint8_t datagram[4096];
+        const size_t wanted = be16(data) % sizeof datagram, length = wanted < size - 2 ? wanted : size - 2;
+        memcpy(datagram, data + 2, length);
+        data += 2 + length;
+        size -= 2 + length;
+        if (length >= OVERHEAD && datagram[15] % 7) {
+            put_le32(datagram, TRANSPORT);
+            put_le32(datagram + 4, 7);
+            put_le64(datagram + 8, n);
+        }
+        if (send(underlay[0], datagram, length, 0) < 0)
+            break;
+    }
+    for (int stop = 0;;) {
+        stop = batch_inflow(flow, 1e-9);
+        CHECK(flow->count <= ENTRIES && flow->at <= flow->size);
+        if (stop == UNKNOWN) {
+            CHECK(flow->start + flow->length <= flow->at);
+            batch_lane(flow, opener);
+            flow->pending = 0;
+            flow->left = 0;
+        } else if (stop == UNSENT) {
+            CHECK(flow->opener == opener && flow->unknowns <= flow->count);
+            for (uint32_t n = 0; n < flow->unknowns; n++) {
+                CHECK(flow->unknown[n] < flow->count);
+                if (n % 2)
+                    flow->packets[flow->unknown[n]].length = 0;
+                else
+                    batch_know(opener, flow->arena + flow->packets[flow->unknown[n]].offset);
+            }
+        } else if (stop == TIME) {
+            break;
+        } else {
+            CHECK(stop == WORKED);
+        }
+        flow->worked = flow->urgent = 0;
+    }
+    CHECK(!flow->failed);
+    free(flow->queue);
+    free(flow->next);
+    free(flow->unknown);
+    free(flow->packets);
+    free(flow->arena);
+    free(flow);
+    batch_opener_free(opener);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!size)
         return 0;
-    if (data[0] % 3 == 0)
+    switch (data[0] % 5) {
+    case 0:
         outbound(data + 1, size - 1);
-    else
-        inbound(data + 1, size - 1, data[0] % 3 == 1);
+        break;
+    case 3:
+        outflow(data + 1, size - 1);
+        break;
+    case 4:
+        inflow(data + 1, size - 1);
+        break;
+    default:
+        inbound(data + 1, size - 1, data[0] % 5 == 1);
+    }
     return 0;
 }

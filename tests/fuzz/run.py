@@ -39,10 +39,13 @@ def seeds() -> list[bytes]:
         packets.append([udp(version, bytes(100))] * 6)
     joined = b"".join(len(frame).to_bytes(2, "big") + frame for frame in frames)
     found = [b"\0" + len(frame).to_bytes(2, "big") + frame for frame in frames] + [b"\0" + joined]
+    found += [b"\3" + len(frame).to_bytes(2, "big") + frame for frame in frames] + [b"\3" + joined]
     for same in packets:
         datagrams = b"".join(b"\4\0\0\0\7\0\0\0" + bytes(7) + b"\1" + packet + bytes(16) for packet in same)
         size = (len(same[0]) + 32 - 1).to_bytes(2, "big")
         found += [b"\1" + size + datagrams, b"\2" + size + datagrams]
+        each = [(len(packet) + 32).to_bytes(2, "big") + bytes(15) + b"\1" + packet + bytes(16) for packet in same]
+        found.append(b"\4" + b"".join(each))
     return found
 
 

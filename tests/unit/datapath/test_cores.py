@@ -116,7 +116,8 @@ def any_datagrams(chance: random.Random, keypairs: list[Keypair], count: int) ->
         counter = min(max(counter + move, 0), 2**64 - 2)
         content = chance.choice([b"", mutated(chance, udp(4, b"x" * chance.choice([0, 5, 90]), chance.choice([0, 1])))])
         sealer = PYTHON.sealer(keypair.receive_key, keypair.local_index, chance.choice([0, 1420]))
-        (datagram,) = sealer.seal([content], counter)[0]
+        sealer.counter = counter
+        (datagram,) = sealer.seal([content])[0]
         datagrams.append(mutated(chance, bytes(datagram)) if chance.random() < 0.2 else bytes(datagram))
     return datagrams
 
@@ -172,7 +173,7 @@ def test_any_buffer_of_joined_datagrams(buffer: bytes, size: int) -> None:
 @given(st.lists(st.sampled_from([0, 4, 30, 100, 100, 100, 1400, 1400, 1400]), min_size=1, max_size=120))
 def test_pieces(lengths: list[int]) -> None:
     packets = [bytes(length) for length in lengths]
-    datagrams = {core.name: core.sealer(bytes(32), 9, 1420).seal(packets, 0)[0] for core in (PYTHON, native())}
+    datagrams = {core.name: core.sealer(bytes(32), 9, 1420).seal(packets)[0] for core in (PYTHON, native())}
     assert flat(datagrams["native"]) == list(pieces(datagrams["python"]))
 
 
@@ -181,7 +182,7 @@ def test_other_allowed_ips_count_at_once(core: DatapathCore) -> None:
     inbound = Inbound(core)
     inbound.set_peer(PEER, ("10.0.0.1/32",))
     inbound.install_keypair(PEER, KEYPAIR)
-    datagrams = core.sealer(KEYPAIR.receive_key, 7, 1420).seal([udp(4, b"x")] * 3, 0)[0]
+    datagrams = core.sealer(KEYPAIR.receive_key, 7, 1420).seal([udp(4, b"x")] * 3)[0]
     received = [inbound.receive([datagrams[0]], ("192.0.2.1", 1), 101.0)]
     inbound.set_peer(PEER, ("10.0.0.2/32",))
     received.append(inbound.receive([datagrams[1]], ("192.0.2.1", 1), 101.0))
@@ -212,15 +213,15 @@ def test_packets_that_have_to_wait_are_kept(core: DatapathCore) -> None:
 
 def test_what_was_sealed_of_copies_may_be_kept(core: DatapathCore) -> None:
     sealer = core.sealer(bytes(32), 9, 1420)
-    first = sealer.seal([b"one"], 0)[0]
+    first = sealer.seal([b"one"])[0]
     before = bytes(first[0])
-    sealer.seal([b"two"], 1)
+    sealer.seal([b"two"])
     assert bytes(first[0]) == before
 
 
 def test_writes_that_the_kernel_refuses_are_counted_by_packet(core: DatapathCore) -> None:
     arrivals = core.arrivals()
-    datagrams = core.sealer(bytes(32), 7, 0).seal([udp(4, bytes(100))] * 3 + [tcp(4, b"x")], 0)[0]
+    datagrams = core.sealer(bytes(32), 7, 0).seal([udp(4, bytes(100))] * 3 + [tcp(4, b"x")])[0]
     opener = core.opener(bytes(32), 7)
     for at in range(4):
         opener.open(datagrams, at, arrivals, lambda source: True, 1)
@@ -244,7 +245,7 @@ def test_a_libcrypto_without_providers(tmp_path: Path) -> None:
         "from sennit.datapath import native\n"
         "native._SINCE_3 = ('not_in_libcrypto',)\n"
         f"core = native.load({str(library())!r})\n"
-        "datagrams = core.sealer(bytes(32), 7, 1420).seal([bytes(1000), b'', b'x'], 5)[0]\n"
+        "datagrams = core.sealer(bytes(32), 7, 1420).seal([bytes(1000), b'', b'x'])[0]\n"
         "arrivals = core.arrivals()\n"
         "opened = core.opener(bytes(32), 7).open([*datagrams][:1], 0, arrivals, lambda source: True, 1)\n"
         "forgery = [bytes(datagrams[0])[:-1] + b'?']\n"
@@ -252,7 +253,7 @@ def test_a_libcrypto_without_providers(tmp_path: Path) -> None:
         "print(b''.join(map(bytes, datagrams)).hex(), opened.malformed, forged.unauthentic)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    expected = PYTHON.sealer(bytes(32), 7, 1420).seal([bytes(1000), b"", b"x"], 5)[0]
+    expected = PYTHON.sealer(bytes(32), 7, 1420).seal([bytes(1000), b"", b"x"])[0]
     assert done.stdout.split() == [b"".join(map(bytes, expected)).hex(), "1", "1"]
 
 

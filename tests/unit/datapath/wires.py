@@ -68,16 +68,14 @@ def sealed(core: DatapathCore, frames: list[bytes], mtu: int = 0) -> tuple[list[
         sealer = core.sealer(KEY, INDEX, mtu)
         for frame in frames:
             end.kernel.send(frame)
-        counter = 0
         while True:
             intake: Intake = core.read(tun, 64)
             malformed += intake.malformed
             if not intake.runs and not intake.malformed:
                 return runs, malformed
             for packets in intake.runs:
-                datagrams, _size = sealer.seal(packets, counter)
+                datagrams, _size = sealer.seal(packets)
                 assert len(datagrams) == len(packets)
-                counter += len(packets)
                 runs.append([bytes(datagram) for datagram in datagrams])
 
 
@@ -96,7 +94,7 @@ def written(core: DatapathCore, packets: list[bytes], *, takes_udp: bool = True)
     """What is written to TUN for packets that came in sealed."""
     arrivals = core.arrivals()
     opener = core.opener(KEY, INDEX)
-    datagrams = core.sealer(KEY, INDEX, 0).seal(packets, 0)[0]
+    datagrams = core.sealer(KEY, INDEX, 0).seal(packets)[0]
     at = 0
     while at < len(packets):
         opened = opener.open(list(datagrams), at, arrivals, lambda source: True, 1)

@@ -181,7 +181,7 @@ def test_a_keypair_is_refused_when_it_is_too_old(ready: Outbound) -> None:
 def test_a_keypair_is_refused_when_it_is_used_up(ready: Outbound) -> None:
     session = ready._peers[PEER].session
     assert session is not None
-    session.counter = REJECT_AFTER_MESSAGES - 1
+    session.sealer.counter = REJECT_AFTER_MESSAGES - 1
     assert ready.send([packet()] * 2, NOW) == []
     assert HandshakeNeeded(PEER) in ready.take_events()
 

@@ -420,7 +420,7 @@ def test_packets_that_would_exceed_the_counter_wait_for_a_new_session(
     """On either side, and by the batch: no counter is used beyond the limit, and nothing is lost at the seam."""
     host, other = session if initiator else reversed(session)
     network.elapse(6)
-    host.device.outbound._peers[other.public_key].session.counter = REJECT_AFTER_MESSAGES - 2
+    host.device.outbound._peers[other.public_key].session.sealer.counter = REJECT_AFTER_MESSAGES - 2
     host.device.control._peers[other.public_key].keypairs.sent = REJECT_AFTER_MESSAGES - 2
     network.forget()
     host.send(other, count=3)

@@ -34,7 +34,8 @@ class Channel:
         self.socket = end
         self._counters = counters
         self._own = own
-        self._received = 0
+        self.messages = 0
+        """Those that were received."""
 
     @staticmethod
     def pair() -> tuple[Channel, Channel]:
@@ -56,9 +57,13 @@ class Channel:
         self._counters[self._own] = (self._counters[self._own] + 1) & 0xFFFFFFFF
         return True
 
+    def counter(self) -> memoryview:
+        """Of the messages that the other side has sent, modulo 2**32, in shared memory; see waits()."""
+        return self._counters[1 - self._own : 2 - self._own]
+
     def waits(self) -> bool:
         """Whether a message has come. One that comes right now may be missed, and so is the end of the other side."""
-        return self._counters[1 - self._own] != self._received
+        return self._counters[1 - self._own] != self.messages
 
     def receive(self) -> Optional[list[Any]]:
         """The next message, or None when there is none. Raises EOFError when the other side is gone."""
@@ -72,7 +77,7 @@ class Channel:
             raise EOFError from error
         if not message:
             raise EOFError
-        self._received = (self._received + 1) & 0xFFFFFFFF
+        self.messages = (self.messages + 1) & 0xFFFFFFFF
         values: list[Any] = pickle.loads(message)  # noqa: S301 (from our own fork)
         return values + [socket.socket(fileno=descriptor) for descriptor in descriptors]
 

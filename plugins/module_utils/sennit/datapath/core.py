@@ -17,9 +17,12 @@ from typing import NamedTuple, Optional, Protocol
 from ..wireguard.aead import Buffer
 from ..wireguard.batch import Arrivals, Core, PythonCore, destination_of
 from ..wireguard.errors import PacketError
+from .channel import Channel
 from .coalesce import coalesce
+from .flow import Inflow, Outflow, PythonInflow, PythonOutflow
 from .segment import segment
 from .tun import Tun
+from .udp import UdpSocket
 
 VARIABLE = "SENNIT_NATIVE"
 """In the environment: path of the native core's library, or "none" for Python's. Unset: the one that is installed."""
@@ -51,6 +54,12 @@ class DatapathCore(Core, Protocol):
 
     def write(self, tun: Tun, arrivals: Arrivals) -> int:
         """Write the packets to TUN, joined where possible. Return how many the kernel did not take."""
+
+    def outflow(self, tun: Tun, udp: UdpSocket, channels: Sequence[Channel], taking: bool) -> Outflow:
+        """What the outbound worker sleeps in. taking: whether packets may be taken from the device already."""
+
+    def inflow(self, tun: Tun, udp: UdpSocket, channel: Channel) -> Inflow:
+        """What the inbound worker sleeps in."""
 
 
 class PythonDatapathCore(PythonCore):
@@ -90,6 +99,12 @@ class PythonDatapathCore(PythonCore):
             except OSError:  # the device is down, or the kernel finds the packet malformed
                 failed += len(frame) - 1
         return failed
+
+    def outflow(self, tun: Tun, udp: UdpSocket, channels: Sequence[Channel], taking: bool) -> Outflow:
+        return PythonOutflow(self, tun, channels, taking)
+
+    def inflow(self, tun: Tun, udp: UdpSocket, channel: Channel) -> Inflow:
+        return PythonInflow(self, tun, udp, channel)
 
 
 PYTHON = PythonDatapathCore()

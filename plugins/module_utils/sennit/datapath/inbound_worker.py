@@ -6,22 +6,20 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ..wireguard.aead import Buffer
 from ..wireguard.errors import DropReason
-from ..wireguard.events import InstallKeypair, RemoveKeypair, SetIdentity
+from ..wireguard.events import InstallKeypair, Path, RemoveKeypair, SetIdentity
 from ..wireguard.inbound import Inbound
 from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import BUDGET, RemovePeer, Report, Reporter, SetPeer
-
-_ENOUGH = BUDGET // 2
-"""Datagrams of one receive that are worth a turn: to ask for more that is not there yet would cost a call."""
+from .worker import RemovePeer, Report, Reporter, SetPeer
 
 
 class InboundWorker:
@@ -32,62 +30,47 @@ class InboundWorker:
         self._udp = udp
         self._channel = channel
         self._outbound = outbound
-        self._core = core
-        self._arrivals = core.arrivals()
+        self._flow = core.inflow(tun, udp, channel)
         self._inbound = Inbound(core)
         self._reporter = Reporter(self._inbound, channel)
 
     def run(self) -> NoReturn:
         """Until the control process is gone (EOFError, or an OSError of the channel)."""
-        poll = select.poll()
-        poll.register(self._udp.socket, select.POLLIN)
-        poll.register(self._channel.socket, select.POLLIN)
+        flow, inbound = self._flow, self._inbound
         timeout = None
         while True:
-            ready = {descriptor for descriptor, _events in poll.poll(timeout)}
-            # Commands first: what comes on a new keypair comes after the command that installs it.
-            if self._channel.socket.fileno() in ready:
+            found = flow.wait(timeout)
+            if found.commands:
                 self._obey()
                 self._reporter.worked()
-            if self._udp.socket.fileno() in ready:
-                self._pump()
+            if found.received is not None:
+                self._take(*found.received)
+            if found.failed:
+                inbound.drop(DropReason.WRITE_FAILED, found.failed)
+            inbound.urgent |= found.urgent
+            if found.worked:
+                self._reporter.worked()
             timeout = self._reporter.report()
 
-    def _pump(self) -> None:
-        """Take what waits on the socket, up to the budget, and write it to TUN in as few pieces as possible."""
-        inbound, arrivals, receive = self._inbound, self._arrivals, self._udp.receive
-        now = time.monotonic()
-        arrivals.clear()
-        budget = BUDGET
-        while budget > 0 and not arrivals.full():
-            received = receive(arrivals.space())
-            if received is None:
-                break
-            length, size, source = received
-            # They may come on a keypair that was installed a moment ago.
-            if self._channel.waits():
-                self._obey()
-            datagrams = arrivals.received(length, size)
-            budget -= len(datagrams)
-            inbound.take(datagrams, source, now, arrivals)
-            if len(datagrams) >= _ENOUGH:
-                break
+    def _take(self, datagrams: Sequence[Buffer], source: Path) -> None:
+        """Take them into the flow's arrivals, which are written after this."""
+        inbound = self._inbound
+        inbound.take(datagrams, source, time.monotonic(), self._flow.arrivals)
         self._reporter.worked()
         # What the packets bring about, such as a new keypair or endpoint, must be known before they are answered.
         commands = inbound.take_commands()
         if commands:
             self._outbound.send(commands)
-        if inbound.urgent:
-            self._reporter.report()
-        failed = self._core.write(self._tun, arrivals)
-        if failed:
-            inbound.drop(DropReason.WRITE_FAILED, failed)
+        if self._flow.learns:
+            for known in inbound.known_sources(source):
+                self._flow.learn(known)
 
     def _obey(self) -> None:
         while True:
             commands = self._channel.receive()
             if commands is None:
                 return
+            self._flow.forget()
             for command in commands:
                 self._carry_out(command)
 

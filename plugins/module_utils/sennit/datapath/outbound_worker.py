@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ..wireguard.aead import Buffer
 from ..wireguard.errors import DropReason
 from ..wireguard.events import DropStaged, RemoveKeypair, SendKeepalive, SetEndpoint, UseKeypair
 from ..wireguard.outbound import Batch, Outbound
@@ -18,7 +19,7 @@ from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import BUDGET, RemovePeer, Report, Reporter, RoutesChanged, SetFwmark, SetMtu, SetPeer, TakePackets
+from .worker import RemovePeer, Report, Reporter, RoutesChanged, SetFwmark, SetMtu, SetPeer, TakePackets
 
 
 class OutboundWorker:
@@ -39,36 +40,35 @@ class OutboundWorker:
 
         waiting: packets stay in the device until TakePackets says that it is known whose they are.
         """
-        poll = self._poll = select.poll()
-        if not waiting:
-            poll.register(self._tun.fd, select.POLLIN)
-        channels = {channel.socket.fileno(): channel for channel in (self._channel, self._inbound)}
-        for descriptor in channels:
-            poll.register(descriptor, select.POLLIN)
+        flow = self._flow = self._core.outflow(self._tun, self._udp, (self._channel, self._inbound), not waiting)
         timeout = None
         while True:
-            ready = {descriptor for descriptor, _events in poll.poll(timeout)}
+            found = flow.wait(timeout)
             # Commands first: the packets may be answers to what they are about.
-            for descriptor in channels.keys() & ready:
-                self._obey(channels[descriptor])
-                self._reporter.worked()
-            if self._tun.fd in ready:
-                self._pump()
+            if found.commands:
+                for channel in (self._channel, self._inbound):
+                    self._obey(channel)
+            if found.malformed:
+                self._outbound.drop(DropReason.MALFORMED_OUTGOING_PACKET, found.malformed)
+            if found.unsent is not None:
+                path, datagrams = found.unsent
+                self._send([(path, datagrams)])
+                flow.forget()
+            for packets in found.runs:
+                self._forward(packets)
+            if found.worked or found.commands or found.runs:
                 self._reporter.worked()
             timeout = self._reporter.report()
 
-    def _pump(self) -> None:
-        """Send what waits on TUN, up to the budget. Packets that follow each other to one place go together."""
-        outbound = self._outbound
-        now = time.monotonic()
-        runs, malformed = self._core.read(self._tun, BUDGET)
-        if malformed:
-            outbound.drop(DropReason.MALFORMED_OUTGOING_PACKET, malformed)
-        for packets in runs:
-            # They may be answers to what the other worker received a moment ago, on a new keypair or endpoint.
-            if self._inbound.waits():
-                self._obey(self._inbound)
-            self._send(outbound.send(packets, now))
+    def _forward(self, packets: Sequence[Buffer]) -> None:
+        # They may be answers to what the other worker received a moment ago, on a new keypair or endpoint.
+        if self._inbound.waits():
+            self._obey(self._inbound)
+        self._send(self._outbound.send(packets, time.monotonic()))
+        if self._flow.learns:
+            known = self._outbound.known_destination()
+            if known is not None:
+                self._flow.learn(known)
 
     def _send(self, batches: list[Batch]) -> None:
         for path, datagrams in batches:
@@ -81,6 +81,7 @@ class OutboundWorker:
             commands = channel.receive()
             if commands is None:
                 return
+            self._flow.forget()
             for command in commands:
                 self._carry_out(command)
 
@@ -97,7 +98,7 @@ class OutboundWorker:
         elif isinstance(command, DropStaged):
             outbound.drop_staged(command.peer, command.reason)
         elif isinstance(command, TakePackets):
-            self._poll.register(self._tun.fd, select.POLLIN)
+            self._flow.take_packets()
         elif isinstance(command, RoutesChanged):
             self._udp.routes_changed()
         elif isinstance(command, SetPeer):

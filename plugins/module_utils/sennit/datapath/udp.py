@@ -112,7 +112,7 @@ class UdpSocket:
         if way is None:
             return len(datagrams)
         endpoint = endpoint_of(path)
-        below = self._refused.get(endpoint, _MAX_PAYLOAD + 1) if self._segments else 0
+        below = self._below(endpoint)
         failed = 0
         for piece in datagrams.pieces if isinstance(datagrams, Datagrams) else pieces(datagrams):
             buffers, size, count = piece
@@ -160,13 +160,28 @@ class UdpSocket:
                 info, info_level = data, level
             elif kind == _UDP_GRO:
                 size = int.from_bytes(data, sys.byteorder)
+        return length, size, self.seen(address, info_level, info)
+
+    def seen(self, address: tuple[Any, ...], info_level: int, info: bytes) -> Path:
+        """Where a datagram is from, by what recvmsg told: the sender's address, and the packet's way to us, if any."""
         if address != self._source[0] or info != self._source[1]:
             endpoint = _endpoint(address)
             self._source = (address, info, (*endpoint, *sticky.parse(info_level, info)) if info else endpoint)
-        return length, size, self._source[2]
+        return self._source[2]
+
+    def way(self, path: Path) -> Optional[tuple[tuple[Any, ...], sticky.Ancillary, int]]:
+        """For sendmsg: the address and what goes with it; and from which size on datagrams are sent one by one.
+
+        None where the path does not lead anywhere. It holds until something was sent in vain.
+        """
+        way = self._way(path)
+        return None if way is None else (*way, self._below(endpoint_of(path)))
 
     def close(self) -> None:
         self.socket.close()
+
+    def _below(self, endpoint: Endpoint) -> int:
+        return self._refused.get(endpoint, _MAX_PAYLOAD + 1) if self._segments else 0
 
     def _refuse(self, endpoint: Endpoint, size: int) -> None:
         if endpoint not in self._refused:

@@ -20,9 +20,6 @@ from .channel import Channel
 REPORT_INTERVAL = 0.2
 """Seconds. While packets flow, counters go to the control process this often; urgent events go at once."""
 
-BUDGET = 64
-"""Packets, at least, that a worker takes before it looks at its commands again."""
-
 EXIT_INTERFACE_GONE = 2
 """A worker's exit status when it has met with no other failure than that."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from struct import Struct
-from typing import Callable, NamedTuple, Protocol
+from typing import Callable, NamedTuple, Optional, Protocol
 
 from .aead import Aead, AuthenticationError, Buffer, new_aead
 from .constants import (
@@ -90,6 +90,21 @@ class Opened(NamedTuple):
     not_allowed: int
 
 
+class Sent(NamedTuple):
+    """Packets that were sent, the bytes of their datagrams, and when the last of them was, on the monotonic clock."""
+
+    packets: int
+    bytes: int
+    at: float
+
+
+class Received(NamedTuple):
+    """What became of datagrams, without `end`, and when the last authentic one came, on the monotonic clock."""
+
+    opened: Opened
+    at: float
+
+
 class Arrivals(Protocol):
     """Opened inner packets, in order, without their padding, that wait to be written."""
 
@@ -108,10 +123,16 @@ class Arrivals(Protocol):
 
 
 class Sealer(Protocol):
-    """The sending side of a keypair."""
+    """The sending side of a keypair. `counter` is that of the next packet; padding makes none longer than `mtu`."""
 
-    def seal(self, packets: Sequence[Buffer], counter: int) -> tuple[Sequence[Buffer], int]:
-        """Seal packets under counters from `counter` on; also return their length with padding."""
+    counter: int
+    mtu: int
+
+    def seal(self, packets: Sequence[Buffer]) -> tuple[Sequence[Buffer], int]:
+        """Seal packets under the next counters; also return their length with padding."""
+
+    def sent(self) -> Optional[Sent]:
+        """What the core has sent by itself since the last call; None for nothing."""
 
 
 class Opener(Protocol):
@@ -124,6 +145,9 @@ class Opener(Protocol):
 
         Another `generation` says that `allowed` may answer differently now.
         """
+
+    def received(self) -> Optional[Received]:
+        """What became of what the core has taken by itself since the last call; None for nothing."""
 
 
 class Core(Protocol):
@@ -144,17 +168,18 @@ class Core(Protocol):
 class PythonSealer:
     """A batch is a list of packets; so are the datagrams."""
 
-    __slots__ = ("_aead", "_index", "_mtu")
+    __slots__ = ("_aead", "_index", "counter", "mtu")
 
     def __init__(self, key: bytes, remote_index: int, mtu: int) -> None:
         self._aead: Aead = new_aead(key)
         self._index = remote_index
-        self._mtu = mtu
+        self.mtu = mtu
+        self.counter = 0
 
-    def seal(self, packets: Sequence[Buffer], counter: int) -> tuple[Sequence[Buffer], int]:
+    def seal(self, packets: Sequence[Buffer]) -> tuple[Sequence[Buffer], int]:
         datagrams: list[Buffer] = []
         append, pack, encrypt = datagrams.append, HEADER.pack, self._aead.encrypt
-        index, mtu = self._index, self._mtu
+        index, mtu, counter = self._index, self.mtu, self.counter
         size = 0
         for packet in packets:
             length = len(packet)
@@ -164,7 +189,11 @@ class PythonSealer:
             append(header + encrypt(_NONCE_PREFIX + header[8:], padded, None))
             counter += 1
             size += length + padding
+        self.counter = counter
         return datagrams, size
+
+    def sent(self) -> Optional[Sent]:
+        return None
 
 
 class PythonArrivals:
@@ -257,6 +286,9 @@ class PythonOpener:
             append(packet if length == len(packet) else packet[:length])
         self._known = known
         return Opened(end, count, keepalives, size, unauthentic, replayed, beyond, malformed, not_allowed)
+
+    def received(self) -> Optional[Received]:
+        return None
 
 
 def inner_length(packet: bytes) -> int:

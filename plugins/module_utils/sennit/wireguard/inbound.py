@@ -9,12 +9,12 @@ No I/O and no clock. The unit is a batch: the datagrams of a call come from one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Callable, Optional, Union
+from collections.abc import Iterator, Sequence
+from typing import Callable, NamedTuple, Optional, Union
 
 from .aead import Buffer
 from .allowed_ips import AllowedIPs
-from .batch import HEADER, Arrivals, Core, Opened, Opener, PythonCore
+from .batch import HEADER, Allowed, Arrivals, Core, Opened, Opener, PythonCore
 from .constants import (
     COOKIE_REPLY_LENGTH,
     HANDSHAKE_QUEUE_CAPACITY,
@@ -46,6 +46,15 @@ _HANDSHAKE_LENGTHS = {
     TYPE_RESPONSE: RESPONSE_LENGTH,
     TYPE_COOKIE_REPLY: COOKIE_REPLY_LENGTH,
 }
+
+
+class KnownSource(NamedTuple):
+    """How packets on a keypair are taken while they come from where they did before: until the session is over."""
+
+    opener: Opener
+    allowed: Allowed
+    generation: int
+    expires_at: float
 
 
 class _Session:
@@ -97,6 +106,8 @@ class Inbound:
         self._moved: dict[bytes, Path] = {}
         self._confirmed: dict[bytes, Keypair] = {}
         self._dropped: dict[DropReason, int] = {}
+        self._heard_now: dict[int, _Session] = {}  # by the last take()
+        self._known: dict[int, _Session] = {}  # those whose opener may take packets by itself
 
     # --- configuration and commands
 
@@ -113,8 +124,9 @@ class Inbound:
         self._generation = self._generation % 0xFFFFFFFF + 1
 
     def remove_peer(self, public_key: bytes) -> None:
-        for index in self._peers.pop(public_key, {}):
-            self._sessions.pop(index, None)
+        for index in tuple(self._peers.get(public_key, ())):
+            self.remove_keypair(index)
+        self._peers.pop(public_key, None)
         self._allowed_ips.remove_peer(public_key)
         self._generation = self._generation % 0xFFFFFFFF + 1
 
@@ -130,6 +142,8 @@ class Inbound:
         session = self._sessions.pop(local_index, None)
         if session is not None:
             del self._peers[session.peer][local_index]
+            if self._known.pop(local_index, None) is not None:
+                self._collect(session)
 
     # --- packets
 
@@ -145,6 +159,7 @@ class Inbound:
         What is refused is counted by reason. Handshake messages become events.
         """
         at, count = 0, len(datagrams)
+        self._heard_now.clear()
         while at < count:
             datagram = datagrams[at]
             if len(datagram) < TRANSPORT_OVERHEAD:
@@ -172,6 +187,11 @@ class Inbound:
         if opened.packets or opened.keepalives:
             # Authenticated: the peer is there, whatever the packets hold.
             self._heard(session, source, now)
+            self._heard_now[session.local_index] = session
+        self._count(session, opened)
+
+    def _count(self, session: _Session, opened: Opened) -> None:
+        if opened.packets or opened.keepalives:
             session.packets += opened.packets
             session.bytes += opened.bytes
             if opened.keepalives:
@@ -186,12 +206,31 @@ class Inbound:
             if dropped:
                 self.drop(reason, dropped)
 
+    def _collect(self, session: _Session) -> None:
+        """Count what the session's opener has taken by itself."""
+        received = session.opener.received()
+        if received is not None:
+            opened, at = received
+            if opened.packets or opened.keepalives:
+                self._active[session.local_index] = session
+                session.at = max(session.at, at)
+            self._count(session, opened)
+
+    def known_sources(self, source: Path) -> Iterator[KnownSource]:
+        """Of the last take(), which came from there: where nothing but a command can change what becomes of more."""
+        for index, session in self._heard_now.items():
+            if session.endpoint == source and session.unconfirmed is None:
+                self._known[index] = session
+                yield KnownSource(session.opener, self._allowed(session.peer), self._generation, session.expires_at)
+
     def drop(self, reason: DropReason, count: int = 1) -> None:
         """Count packets that were dropped, here or by whoever carries the packets further."""
         self._dropped[reason] = self._dropped.get(reason, 0) + count
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, summed up by keypair."""
+        for session in self._known.values():
+            self._collect(session)
         events: list[Event] = []
         for index, session in self._active.items():
             if session.packets:

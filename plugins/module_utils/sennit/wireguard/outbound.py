@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from ipaddress import ip_address
 from struct import Struct
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from .aead import Buffer
 from .allowed_ips import AllowedIPs
@@ -31,15 +31,22 @@ Batch = tuple[Path, Sequence[Buffer]]
 """Datagrams in the order of their counters, all for one endpoint."""
 
 
+class KnownDestination(NamedTuple):
+    """How packets to an address, packed, are sent: until the session is over, or the counter used up."""
+
+    destination: bytes
+    sealer: Sealer
+    path: Path
+    expires_at: float
+
+
 class _Session:
     """The sending side of one keypair."""
 
-    __slots__ = ("counter", "expires_at", "keypair", "local_index", "sealer")
+    __slots__ = ("expires_at", "local_index", "sealer")
 
     def __init__(self, keypair: Keypair, sealer: Sealer) -> None:
-        self.keypair = keypair
         self.sealer = sealer
-        self.counter = 0
         self.expires_at = keypair.created_at + REJECT_AFTER_TIME
         self.local_index = keypair.local_index
 
@@ -90,6 +97,8 @@ class Outbound:
         self._keepalives: dict[bytes, float] = {}
         self._sent: dict[tuple[bytes, int], _Sent] = {}
         self._dropped: dict[DropReason, int] = {}
+        # Those whose sealer may send by itself, by peer and keypair.
+        self._known: dict[tuple[bytes, int], tuple[_Peer, _Session]] = {}
 
     # --- configuration and commands
 
@@ -114,7 +123,7 @@ class Outbound:
         self._mtu = mtu
         for peer in self._peers.values():
             if peer.session is not None:
-                peer.session.sealer = self._sealer(peer.session.keypair)
+                peer.session.sealer.mtu = mtu
 
     def set_endpoint(self, public_key: bytes, endpoint: Path) -> None:
         peer = self._peers.get(public_key)
@@ -139,7 +148,8 @@ class Outbound:
         if keypair.local_index in peer.used:
             return []
         peer.used += (keypair.local_index,)
-        peer.session = _Session(keypair, self._sealer(keypair))
+        sealer = self._core.sealer(keypair.send_key, keypair.remote_index, self._mtu)
+        peer.session = _Session(keypair, sealer)
         return self.send_keepalive(public_key, now) if keypair.initiator else self._flush(peer, now)
 
     def remove_keypair(self, public_key: bytes, local_index: int) -> None:
@@ -184,12 +194,22 @@ class Outbound:
             return []
         return self._seal(peer, packets, now)
 
+    def known_destination(self) -> Optional[KnownDestination]:
+        """The last destination, where nothing but a command can change what becomes of packets to it."""
+        destination, peer = self._route
+        if not destination or peer is None or peer.session is None or peer.endpoint is None:
+            return None
+        session = peer.session
+        self._known[peer.public_key, session.local_index] = peer, session
+        return KnownDestination(destination, session.sealer, peer.endpoint, session.expires_at)
+
     def drop(self, reason: DropReason, count: int = 1) -> None:
         """Count packets that were dropped, here or by whoever carries the packets further."""
         self._dropped[reason] = self._dropped.get(reason, 0) + count
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, summed up by peer and keypair."""
+        self._collect()
         events: list[Event] = [HandshakeNeeded(peer) for peer in self._needed]
         events += [
             DataSent(peer, sent.packets, sent.bytes, index, sent.at) for (peer, index), sent in self._sent.items()
@@ -212,31 +232,48 @@ class Outbound:
         self.drop(DropReason.ROUTING_LOOP, len(packets) - len(others))
         return others
 
-    def _sealer(self, keypair: Keypair) -> Sealer:
-        return self._core.sealer(keypair.send_key, keypair.remote_index, self._mtu)
-
     def _seal(self, peer: _Peer, packets: Sequence[Buffer], now: float) -> list[Batch]:
         session, endpoint = peer.session, peer.endpoint
         if endpoint is None:
             self.drop(DropReason.NO_ENDPOINT, len(packets))
             return []
-        if session is None or now >= session.expires_at or session.counter + len(packets) > REJECT_AFTER_MESSAGES:
+        if (
+            session is None
+            or now >= session.expires_at
+            or session.sealer.counter + len(packets) > REJECT_AFTER_MESSAGES
+        ):
             peer.session = None
             self._stage(peer, packets)
             return []
-        datagrams, size = session.sealer.seal(packets, session.counter)
-        session.counter += len(packets)
+        datagrams, size = session.sealer.seal(packets)
         if size:
-            sent = self._sent.get((peer.public_key, session.local_index))
-            if sent is None:
-                sent = self._sent[peer.public_key, session.local_index] = _Sent()
-            sent.packets += len(packets)
-            sent.bytes += size + TRANSPORT_OVERHEAD * len(packets)
-            sent.at = now
+            self._count(
+                (peer.public_key, session.local_index), len(packets), size + TRANSPORT_OVERHEAD * len(packets), now
+            )
         else:
             self._keepalives[peer.public_key] = now
             self.urgent = True
         return [(endpoint, datagrams)]
+
+    def _count(self, keypair: tuple[bytes, int], packets: int, size: int, at: float) -> None:
+        sent = self._sent.get(keypair)
+        if sent is None:
+            sent = self._sent[keypair] = _Sent()
+        sent.packets += packets
+        sent.bytes += size
+        sent.at = max(sent.at, at)
+
+    def _collect(self) -> None:
+        """Count what sealers have sent by themselves."""
+        over = []
+        for keypair, (peer, session) in self._known.items():
+            sent = session.sealer.sent()
+            if sent is not None:
+                self._count(keypair, *sent)
+            if peer.session is not session:
+                over.append(keypair)
+        for keypair in over:
+            del self._known[keypair]
 
     def _flush(self, peer: _Peer, now: float) -> list[Batch]:
         staged, peer.staged = peer.staged, None

@@ -10,9 +10,14 @@
  *     batch_open    what UDP_GRO had joined -> opened in place, checked against replay and for its inner source
  *     batch_write   opened packets -> super-packets -> TUN
  *
- * It holds no policy and keeps no time: sessions, peers, counters and events are Python's, and every function here does
- * byte for byte what the Python of the same name does (segment.py, coalesce.py, checksum.py, replay.py, outbound.py,
- * inbound.py). Numbers that Python and C share lie in the structs below, which native/__init__.py names once more.
+ * and the loops that call these one after the other, as long as there is nothing to decide:
+ *
+ *     batch_outflow  TUN -> UDP, for destinations that Python has told the way of
+ *     batch_inflow   UDP -> TUN, for keypairs that Python has told of
+ *
+ * It holds no policy: sessions, peers, and events are Python's, and every function here does byte for byte what the
+ * Python of the same name does (segment.py, coalesce.py, checksum.py, replay.py, outbound.py, inbound.py). Numbers that
+ * Python and C share lie in structs, which native/__init__.py names once more.
  */
 
 #ifndef BATCH_H
@@ -25,7 +30,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-#define ABI 1
+#define ABI 2
 
 enum { VNET = 10, MAX_PACKET = 65535, MAX_FRAME = VNET + MAX_PACKET };
 enum { NEEDS_CSUM = 1, GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_UDP_L4 = 5, GSO_ECN = 0x80 };
@@ -37,6 +42,7 @@ enum { MAX_TCP_SEGMENTS = 512, MAX_UDP_SEGMENTS = 64 }; /* of one frame to TUN: 
 enum { WINDOW_WORDS = 128, REPLAY_WINDOW = 8192 - 64 };
 #define REJECT_AFTER_MESSAGES (UINT64_MAX - (UINT64_C(1) << 13))
 enum { KNOWN = 32 };
+enum { MAX_ADDRESS = 28, MAX_PKTINFO = 20 }; /* struct sockaddr_in6, in6_pktinfo */
 
 /* A frame in an arena. */
 struct frame {
@@ -48,6 +54,123 @@ struct frame {
 struct packet {
     uint32_t offset;
     uint32_t length; /* 0: dropped */
+};
+
+/* Frames that follow each other and have one destination. */
+struct run {
+    uint32_t first;
+    uint32_t frames;
+    uint32_t packets;
+    uint32_t room; /* bytes that all of them take, sealed, at most */
+    uint8_t destination[16];
+    uint32_t version;
+};
+
+struct intake {
+    uint32_t frames;
+    uint32_t runs;
+    uint32_t malformed;
+    uint32_t packets;
+    int32_t error; /* errno that ended the reading, 0 when the budget did */
+};
+
+/* Datagrams that one call with UDP_SEGMENT can carry: all of `size` bytes, but for a shorter last one. */
+struct piece {
+    uint32_t offset;
+    uint32_t length;
+    uint32_t size;
+    uint32_t count;
+};
+
+struct sealed {
+    uint32_t length;
+    uint32_t pieces;
+    uint32_t content; /* bytes inside, with their padding */
+};
+
+/* An endpoint and our own address there, as sendmsg and recvmsg have them. */
+struct origin {
+    uint32_t address_length;
+    int32_t pktinfo_level;
+    int32_t pktinfo_type;
+    uint32_t pktinfo_length; /* 0: the host chooses */
+    uint8_t address[MAX_ADDRESS];
+    uint8_t pktinfo[MAX_PKTINFO];
+};
+
+/* The sending side of a keypair. What comes before `cipher` Python reads and writes, too. */
+struct sealer {
+    uint64_t counter; /* of the next packet */
+    uint64_t packets; /* sent by batch_outflow since Python has looked, */
+    uint64_t bytes;   /* in these datagrams, */
+    double at;        /* the last of them then */
+    double expires_at;
+    uint32_t index;
+    uint32_t mtu;
+    uint32_t below; /* datagrams of this size and larger are not sent joined */
+    struct origin way;
+    struct cipher *cipher;
+};
+
+/* What was received since Python has looked. */
+struct tally {
+    uint64_t packets;
+    uint64_t bytes; /* of their datagrams */
+    uint64_t keepalives;
+    uint64_t unauthentic;
+    uint64_t replayed;
+    uint64_t beyond;
+    uint64_t malformed;
+    double at; /* the last authentic one */
+};
+
+/* An inner source that the peer may send from. */
+struct known {
+    uint32_t version; /* 0: nothing known here */
+    uint8_t source[16];
+};
+
+/* The receiving side of a keypair. What comes before `cipher` Python reads and writes, too. */
+struct opener {
+    struct tally tally; /* by batch_inflow */
+    double expires_at;
+    struct origin origin; /* of packets that batch_inflow takes */
+    struct cipher *cipher;
+    uint32_t index;
+    uint32_t generation; /* of allowed IPs that `known` is from */
+    uint64_t next;       /* above the newest counter seen */
+    uint64_t words[WINDOW_WORDS];
+    struct known known[KNOWN];
+};
+
+struct opened {
+    uint32_t end; /* where in the arena the run ends */
+    uint32_t packets;
+    uint32_t keepalives;
+    uint32_t bytes; /* of the datagrams of these packets */
+    uint32_t unauthentic;
+    uint32_t replayed;
+    uint32_t beyond;
+    uint32_t malformed;
+    uint32_t count;   /* of entries in `packets` now */
+    uint32_t unknown; /* entries whose source Python has to look up */
+};
+
+/* Packets of one stream, each starting where the one before it ends; or a single packet that is joined to nothing. */
+struct joined {
+    uint32_t first; /* number of the first packet; the others by `next` */
+    uint32_t last;
+    uint32_t packets;
+    uint32_t total;
+    uint32_t headers;
+    uint32_t size;
+    uint32_t expected; /* sequence number */
+    uint32_t balance;
+    uint8_t protocol;
+    uint8_t ip;
+    uint8_t closed;
+    uint8_t intact;
+    uint8_t reachable; /* it may still be appended to */
 };
 
 enum kind { PLAIN, COMPLETE, CUT_TCP, CUT_UDP };
@@ -85,5 +208,14 @@ void cipher_free(struct cipher *cipher);
 /* In place; the tag follows. Return 0 when libcrypto fails, or when the tag is wrong. */
 int cipher_seal(struct cipher *cipher, uint64_t counter, uint8_t *data, uint32_t length);
 int cipher_open(struct cipher *cipher, uint64_t counter, uint8_t *data, uint32_t length);
+
+void batch_read(int fd, uint8_t *arena, uint32_t size, uint32_t budget, struct frame *frames, struct run *runs,
+                struct intake *in);
+int batch_seal(struct sealer *sealer, const uint8_t *arena, const struct frame *frames, uint32_t count, uint8_t *out,
+               struct piece *pieces, struct sealed *result);
+void batch_open(struct opener *opener, uint8_t *arena, uint32_t at, uint32_t end, uint32_t size, uint32_t generation,
+                struct packet *packets, uint32_t count, uint32_t *unknown, struct opened *result);
+uint32_t batch_write(int fd, const uint8_t *arena, const struct packet *packets, uint32_t count, int udp,
+                     uint32_t *next, struct joined *queue);
 
 #endif

@@ -10,23 +10,6 @@
 
 #include "batch.h"
 
-/* Packets of one stream, each starting where the one before it ends; or a single packet that is joined to nothing. */
-struct joined {
-    uint32_t first; /* number of the first packet; the others by `next` */
-    uint32_t last;
-    uint32_t packets;
-    uint32_t total;
-    uint32_t headers;
-    uint32_t size;
-    uint32_t expected; /* sequence number */
-    uint32_t balance;
-    uint8_t protocol;
-    uint8_t ip;
-    uint8_t closed;
-    uint8_t intact;
-    uint8_t reachable; /* it may still be appended to */
-};
-
 _Static_assert(sizeof(struct joined) == 40, "as native/__init__.py has it");
 
 struct writer {

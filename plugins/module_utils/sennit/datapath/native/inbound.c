@@ -11,21 +11,6 @@
 
 #include "batch.h"
 
-/* An inner source that the peer may send from. */
-struct known {
-    uint32_t version; /* 0: nothing known here */
-    uint8_t source[16];
-};
-
-struct opener {
-    struct cipher *cipher;
-    uint32_t index;
-    uint32_t generation; /* of allowed IPs that `known` is from */
-    uint64_t next;       /* above the newest counter seen */
-    uint64_t words[WINDOW_WORDS];
-    struct known known[KNOWN];
-};
-
 EXPORT struct opener *batch_opener_new(const uint8_t *key, uint32_t index)
 {
     struct opener *opener = calloc(1, sizeof *opener);
@@ -92,19 +77,6 @@ EXPORT void batch_know(struct opener *opener, const uint8_t *packet)
     here->version = version;
     memcpy(here->source, source, version == 4 ? 4 : 16);
 }
-
-struct opened {
-    uint32_t end; /* where in the arena the run ends */
-    uint32_t packets;
-    uint32_t keepalives;
-    uint32_t bytes; /* of the datagrams of these packets */
-    uint32_t unauthentic;
-    uint32_t replayed;
-    uint32_t beyond;
-    uint32_t malformed;
-    uint32_t count;   /* of entries in `packets` now */
-    uint32_t unknown; /* entries whose source Python has to look up */
-};
 
 _Static_assert(sizeof(struct packet) == 8 && sizeof(struct opened) == 40, "as native/__init__.py has them");
 

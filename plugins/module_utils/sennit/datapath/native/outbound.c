@@ -12,38 +12,6 @@
 
 #include "batch.h"
 
-/* Frames that follow each other and have one destination. */
-struct run {
-    uint32_t first;
-    uint32_t frames;
-    uint32_t packets;
-    uint32_t room; /* bytes that all of them take, sealed, at most */
-    uint8_t destination[16];
-    uint32_t version;
-};
-
-struct intake {
-    uint32_t frames;
-    uint32_t runs;
-    uint32_t malformed;
-    uint32_t packets;
-    int32_t error; /* errno that ended the reading, 0 when the budget did */
-};
-
-/* Datagrams that one call with UDP_SEGMENT can carry: all of `size` bytes, but for a shorter last one. */
-struct piece {
-    uint32_t offset;
-    uint32_t length;
-    uint32_t size;
-    uint32_t count;
-};
-
-struct sealed {
-    uint32_t length;
-    uint32_t pieces;
-    uint32_t content; /* bytes inside, with their padding */
-};
-
 _Static_assert(sizeof(struct frame) == 8 && sizeof(struct run) == 36 && sizeof(struct intake) == 20 &&
                    sizeof(struct piece) == 16 && sizeof(struct sealed) == 12,
                "as native/__init__.py has them");
@@ -100,18 +68,12 @@ EXPORT void batch_read(int fd, uint8_t *arena, uint32_t size, uint32_t budget, s
     }
 }
 
-struct sealer {
-    struct cipher *cipher;
-    uint32_t index;
-    uint32_t mtu;
-};
-
 EXPORT struct sealer *batch_sealer_new(const uint8_t *key, uint32_t index, uint32_t mtu)
 {
     struct sealer *sealer = malloc(sizeof *sealer);
     if (!sealer)
         return NULL;
-    *sealer = (struct sealer){cipher_new(key, 1), index, mtu};
+    *sealer = (struct sealer){.index = index, .mtu = mtu, .cipher = cipher_new(key, 1)};
     if (!sealer->cipher) {
         free(sealer);
         return NULL;
@@ -140,11 +102,11 @@ static void add_to_pieces(struct piece *pieces, struct sealed *out, uint32_t siz
 }
 
 /*
- * Seals the packets of well-formed frames under counters from `counter` on. `out` has the room that the run says,
- * `pieces` one for each packet. Returns 0 when libcrypto fails.
+ * Seals the packets of well-formed frames under the next counters. `out` has the room that the run says, `pieces` one
+ * for each packet. Returns 0 when libcrypto fails.
  */
-EXPORT int batch_seal(const struct sealer *sealer, uint64_t counter, const uint8_t *arena, const struct frame *frames,
-                      uint32_t count, uint8_t *out, struct piece *pieces, struct sealed *result)
+EXPORT int batch_seal(struct sealer *sealer, const uint8_t *arena, const struct frame *frames, uint32_t count,
+                      uint8_t *out, struct piece *pieces, struct sealed *result)
 {
     memset(result, 0, sizeof *result);
     for (uint32_t n = 0; n < count; n++) {
@@ -165,10 +127,9 @@ EXPORT int batch_seal(const struct sealer *sealer, uint64_t counter, const uint8
             memset(packet + length, 0, padding);
             put_le32(datagram, TRANSPORT);
             put_le32(datagram + 4, sealer->index);
-            put_le64(datagram + 8, counter);
-            if (!cipher_seal(sealer->cipher, counter, packet, length + padding))
+            put_le64(datagram + 8, sealer->counter);
+            if (!cipher_seal(sealer->cipher, sealer->counter++, packet, length + padding))
                 return 0;
-            counter++;
             result->content += length + padding;
             add_to_pieces(pieces, result, length + padding + OVERHEAD);
         }
