@@ -60,6 +60,8 @@ _HANDSHAKES_AT_ONCE = 16  # a few milliseconds
 # Changes of the host's routes come in bursts: look a moment later, and for no more than this part of the time.
 _SETTLE_TIME = 0.05
 _LOOKING_SHARE = 0.1
+# Seconds in which there still come answers to what was sent by the way before: they do not bring that way back.
+_ANSWERS_COME_FOR = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -248,8 +250,6 @@ class UserspaceDatapath:
             for each in self._workers:
                 self._loop.remove_reader(each.channel.socket)
                 self._loop.remove_writer(each.channel.socket)
-            self._loop.remove_reader(watching)
-            watching.close()
             for timer in (self._timer, self._look):
                 if timer is not None:
                     timer.cancel()
@@ -401,7 +401,7 @@ class UserspaceDatapath:
         self._udp.routes_changed()
         self._tell(self._outbound, worker.RoutesChanged())
         for peer in self._ways.changed():
-            self._control.forget_source(peer, started)
+            self._control.forget_source(peer, started + _ANSWERS_COME_FOR)
         self._settle()
         ended = time.monotonic()
         self._look_after = ended + (ended - started) / _LOOKING_SHARE
