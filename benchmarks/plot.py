@@ -21,12 +21,14 @@ def draw(records: list[Record]) -> list[Path]:
     rows = -(-len(works) // _COLUMNS)
     figure, panels = pyplot.subplots(rows, _COLUMNS, figsize=(4 * _COLUMNS, 2.6 * rows), squeeze=False)
     for panel, work in zip(panels.flat, works, strict=False):
-        shown = [each for each in records if each["work"] == work]
+        shown = [each for each in records if each["work"] == work and each["value"] is not None]
+        if not shown:
+            continue
         names = [each["subject"] for each in shown]
         values = [each["value"] for each in shown]
         spread = [
-            [each["value"] - min(each["rounds"]) for each in shown],
-            [max(each["rounds"]) - each["value"] for each in shown],
+            [each["value"] - min(_numbers(each)) for each in shown],
+            [max(_numbers(each)) - each["value"] for each in shown],
         ]
         panel.barh(names, values, xerr=spread, color=[colours[name] for name in names], capsize=2)
         for aim in {each["aim"] for each in shown if "aim" in each}:
@@ -41,3 +43,8 @@ def draw(records: list[Record]) -> list[Path]:
     for path in written:
         figure.savefig(path, dpi=120)
     return written
+
+
+def _numbers(record: Record) -> list[float]:
+    """Of the rounds in which something came of it."""
+    return [value for value in record["rounds"] if value is not None]

@@ -2,7 +2,8 @@
 
 A record is {"work", "subject", "value", "unit", "rounds", "ratios"}; value is the median of the rounds. Where there is
 an aim it has "aim", the most that value should be, and "met", whether it is no more. Whoever measures other works adds
-theirs with `save`, which replaces records of the same work and subject and keeps the rest.
+theirs with `save`, which replaces records of the same work and subject and keeps the rest. What was waited for in vain
+is null, in rounds and, where it is half of them, as the value.
 
 A ratio is to the value of a reference in the same work. Where both were measured in turns it is the median of the
 rounds' ratios: what slows the machine down for a while slows down neighbours alike.
@@ -11,6 +12,7 @@ rounds' ratios: what slows the machine down for a while slows down neighbours al
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any, Optional
@@ -28,12 +30,13 @@ class Rounds:
     """Values as they are measured, by work and subject."""
 
     def __init__(self) -> None:
-        self._values: dict[tuple[str, str], tuple[str, Optional[float], list[float]]] = {}
+        self._values: dict[tuple[str, str], tuple[str, Optional[float], list[Optional[float]]]] = {}
 
-    def add(self, work: str, subject: str, value: float, unit: str, aim: Optional[float] = None) -> None:
+    def add(self, work: str, subject: str, value: Optional[float], unit: str, aim: Optional[float] = None) -> None:
+        """value: None for what was waited for in vain."""
         values = self._values.setdefault((work, subject), (unit, aim, []))[2]
         values.append(value)
-        print(f"round {len(values)}: {work}: {subject}: {value:.4g} {unit}", flush=True)
+        print(f"round {len(values)}: {work}: {subject}: {_text(value, '.4g')} {unit}", flush=True)
 
     def records(self) -> list[Record]:
         return [
@@ -41,16 +44,17 @@ class Rounds:
         ]
 
 
-def record(work: str, subject: str, rounds: list[float], unit: str, aim: Optional[float] = None) -> Record:
-    value = round(statistics.median(rounds), 3)
-    aimed = {} if aim is None else {"aim": aim, "met": value <= aim}
+def record(work: str, subject: str, rounds: list[Optional[float]], unit: str, aim: Optional[float] = None) -> Record:
+    median = statistics.median(math.inf if each is None else each for each in rounds)
+    value = round(median, 3) if math.isfinite(median) else None
+    aimed = {} if aim is None else {"aim": aim, "met": median <= aim}
     return {
         "work": work,
         "subject": subject,
         "value": value,
         "unit": unit,
         **aimed,
-        "rounds": [round(value, 3) for value in rounds],
+        "rounds": [None if each is None else round(each, 3) for each in rounds],
     }
 
 
@@ -61,7 +65,7 @@ def save(records: list[Record]) -> None:
     for each in everything:
         each["ratios"] = _ratios(each, everything)
     PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(json.dumps(everything, indent=1) + "\n")
+    PATH.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n")
 
 
 def load() -> list[Record]:
@@ -78,6 +82,8 @@ def _ratios(of: Record, records: list[Record]) -> dict[str, float]:
     for other in records:
         if other["work"] != of["work"] or not other["subject"].startswith(REFERENCES) or not all(other["rounds"]):
             continue
+        if None in of["rounds"]:
+            continue
         if len(other["rounds"]) == len(of["rounds"]):
             pairs = zip(of["rounds"], other["rounds"], strict=True)
             found[other["subject"]] = round(statistics.median(one / two for one, two in pairs), 3)
@@ -93,8 +99,12 @@ def table(records: list[Record]) -> str:
     for each in records:
         known = each.get("ratios", {})
         ratios = [f"{known[peer]:.2f}" if peer in known else "" for peer in peers]
-        rounds = " ".join(f"{value:g}" for value in each["rounds"])
+        rounds = " ".join(map(_text, each["rounds"]))
         aim = f"{each['aim']:g}{'' if each['met'] else ' MISSED'}" if "aim" in each else ""
-        rows.append((each["work"], each["subject"], f"{each['value']:g}", each["unit"], aim, *ratios, rounds))
+        rows.append((each["work"], each["subject"], _text(each["value"]), each["unit"], aim, *ratios, rounds))
     headers = ("work", "subject", "value", "unit", "at most", *(f"to {peer}" for peer in peers), "rounds")
     return tabulate(rows, headers=headers, disable_numparse=True)
+
+
+def _text(value: Optional[float], form: str = "g") -> str:
+    return "never" if value is None else format(value, form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from typing import Optional
 
 from benchmarks import records
 from benchmarks.subjects import Subject, alone, available
@@ -55,7 +56,8 @@ def _fresh(subject: Subject, rules: str = "") -> float:
     return float(_TIME.findall(answer)[0])
 
 
-def _moved(subject: Subject) -> float:
+def _moved(subject: Subject) -> Optional[float]:
+    """Pings until one is answered; None where none is."""
     near = subject.near
     subject.up()
     try:
@@ -65,6 +67,6 @@ def _moved(subject: Subject) -> float:
         near.run("ip", "addr", "del", f"{old}/24", "dev", "eth0")
         near.run("ip", "addr", "add", f"{ipaddress.ip_address(old) + 100}/24", "dev", "eth0")
         answers = near.run("ping", "-n", "-c", "5", "-i", "0.2", "-W", "1", subject.address, check=False)
-        return float(next(iter(_SEQUENCE.findall(answers)), "nan"))
+        return next(map(float, _SEQUENCE.findall(answers)), None)
     finally:
         subject.down()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from tests.interop.agents import Host, Mesh  # noqa: E402
 from tests.interop.stock import transfer  # noqa: E402
 
 _WARM_UP = 1 / 3  # of the time
-_GROWTH = 1.0  # MB of an end, from the first sample after that to the last
+_GROWTH = 1.0  # MB of an end, over the rest of it
+_FEWEST = 6  # samples that say anything of growth
 _REORDERED = "replayed-counter"
 
 _LOADS = (
@@ -50,14 +53,22 @@ class Held:
 
     def faults(self) -> list[str]:
         found = []
-        growth = self.memory[-1] - self.memory[0]
-        if growth > _GROWTH:
-            found.append(f"memory grew by {growth:.2f} MB")
-        if self.descriptors[-1] > self.descriptors[0]:
-            found.append(f"descriptors grew from {self.descriptors[0]} to {self.descriptors[-1]}")
+        if len(self.memory) < _FEWEST:
+            found.append(f"{len(self.memory)} samples are too few")
+        else:
+            if (growth := _growth(self.memory)) > _GROWTH:
+                found.append(f"memory grew by {growth:.2f} MB")
+            if (growth := _growth(self.descriptors)) >= 1:
+                found.append(f"descriptors grew by {growth:g}")
         if self.reordered:
             found.append(f"{self.reordered} packets were dropped as {_REORDERED}")
         return found
+
+
+def _growth(samples: Sequence[float]) -> float:
+    """From the first third's median to that of the last third: one sample high or low makes no difference."""
+    third = len(samples) // 3
+    return statistics.median(samples[-third:]) - statistics.median(samples[:third])
 
 
 def sample(subject: Subject, host: Host, held: Held, warm: bool) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from benchmarks import netmaps, records, run
+from benchmarks import netmaps, plot, records, run
 
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "PATH", tmp_path / "bench.json")
+    for module in (records, plot):
+        monkeypatch.setattr(module, "PATH", tmp_path / "bench.json")
     return records.PATH
 
 
@@ -42,6 +43,25 @@ def test_what_is_saved_replaces_the_same_and_keeps_the_rest(path):
     }
     assert written["tcp", "sennit"]["ratios"] == {"wireguard-go-x": 2.0}
     assert written["push", "sennit"]["ratios"] == {}
+
+
+def test_what_was_waited_for_in_vain_is_null_and_compared_to_nothing(path):
+    found = records.Rounds()
+    for once, never, reference in ((1.0, None, 2.0), (3.0, None, None), (None, None, 2.0)):
+        found.add("moved", "sennit", once, "pings")
+        found.add("moved", "nebula", never, "pings", 1.0)
+        found.add("moved", "wireguard-go-x", reference, "pings")
+    records.save(found.records())
+
+    def refused(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    sennit, nebula, other = json.loads(path.read_text(), parse_constant=refused)
+    assert (sennit["value"], sennit["rounds"], sennit["ratios"]) == (3.0, [1.0, 3.0, None], {})
+    assert (nebula["value"], nebula["rounds"], nebula["met"]) == (None, [None] * 3, False)
+    assert other["value"] == 2.0
+    assert "never" in records.table([sennit, nebula, other])
+    assert all(written.stat().st_size for written in plot.draw(records.load()))
 
 
 def test_the_failure_of_one_part_is_told_and_the_others_go_on(capsys):
