@@ -72,7 +72,7 @@ def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Host
         # Not to be chosen by the host itself.
         alpha.run("ip", "addr", "add", f"{SECOND[1]}/64", "dev", "eth0", "nodad", "preferred_lft", "0")
         for address in BETA:
-            beta.run("ip", "addr", "add", address, "dev", "lo")
+            beta.run("ip", "addr", "add", address, "dev", "lo", *(["nodad"] if ":" in address else []))
         yield alpha, beta
 
 
