@@ -30,6 +30,13 @@ options:
     description: The mesh interface, which is left out of RV(underlay).
     type: str
     default: sennit0
+  libraries:
+    description:
+      - Further Python libraries, by their import name, to look for besides those that the agent needs
+        (RV(missing_libraries)).
+    type: list
+    elements: str
+    default: []
   measure_rtt:
     description:
       - To which peers the round-trip time is measured, by one ICMP echo through the mesh. It is C(rtt) of each of the
@@ -111,7 +118,8 @@ connection_address:
   returned: always, null when it is no SSH connection
   sample: 198.51.100.10
 missing_libraries:
-  description: Python libraries that the agent needs and the host's own Python has not, by their import name.
+  description:
+    - Python libraries that the agent needs, or O(libraries), that the host's own Python has not, by their import name.
   type: list
   elements: str
   returned: always
@@ -268,9 +276,10 @@ class StatusInfo:
         }
 
     def _missing_libraries(self) -> list[str]:
+        libraries = [*LIBRARIES, *self.module.params["libraries"]]
         if os.path.realpath(sys.executable) == os.path.realpath(agent_files.PYTHON):
-            return [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-        code, out, err = self.module.run_command([agent_files.PYTHON, "-I", "-c", _PROBE, *LIBRARIES])
+            return [name for name in libraries if importlib.util.find_spec(name) is None]
+        code, out, err = self.module.run_command([agent_files.PYTHON, "-I", "-c", _PROBE, *libraries])
         if code != 0:
             self.module.fail_json(msg=f"the agent needs {agent_files.PYTHON} on the host: {err.strip()}")
         return out.split()
@@ -288,6 +297,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "interface": {"type": "str", "default": "sennit0"},
+            "libraries": {"type": "list", "elements": "str", "default": []},
             "measure_rtt": {"type": "str", "choices": ["none", "sessions", "nodes"], "default": "none"},
         },
         supports_check_mode=True,

@@ -242,12 +242,18 @@ class Host:
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command sennit on this host."""
-        return subprocess.run(
-            ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "sennit.cli",
-             "--socket", str(self.directory / "run/control.sock"), *arguments],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        return subprocess.run(**self._cli(*arguments), capture_output=True, text=True, check=False)
+
+    def popen(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The command sennit on this host, as a process that goes on."""
+        return subprocess.Popen(**self._cli(*arguments), stdout=subprocess.PIPE)
+
+    def _cli(self, *arguments: str) -> dict[str, Any]:
+        return {
+            "args": ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "sennit.cli",
+                     "--socket", str(self.directory / "run/control.sock"), *arguments],
+            "env": {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        }  # fmt: skip
 
     # --- the host
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tests.interop.agents import Host, Mesh
 
 from sennit.api import ApiError
@@ -90,3 +93,66 @@ def test_one_peer_can_be_asked_for(three):
         with pytest.raises(ApiError) as caught:
             alpha.call("peer.status", **wrong)
         assert caught.value.code == "bad-request"
+
+
+def scrape(host: Host, address: str) -> str | None:
+    """What this host gets from there; None if it is turned away."""
+    place = f"[{address}]" if ":" in address else address
+    code = f"import urllib.request as r; print(r.urlopen('http://{place}:9586/metrics', timeout=5).read().decode())"
+    result = subprocess.run(
+        ["ip", "netns", "exec", host.namespace, sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    return result.stdout if result.returncode == 0 else None
+
+
+@pytest.fixture
+def exporter(three: Three) -> Iterator[subprocess.Popen[bytes]]:
+    alpha = three[0]
+    process = alpha.popen("metrics", "--listen", "9586")
+    try:
+        assert process.stdout
+        assert process.stdout.readline().decode() == f"serving at {' '.join(alpha.addresses)}\n"
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_metrics_are_there_for_the_mesh_alone(three, exporter):
+    alpha, beta, gamma = three
+    for scraper, address in ((beta, alpha.addresses[0]), (beta, alpha.addresses[1]), (alpha, alpha.addresses[0])):
+        text = scrape(scraper, address)
+        assert text is not None
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        assert families["sennit_up"].samples[0].value == 1
+        received = {sample.labels["peer"]: sample.value for sample in families["sennit_peer_receive_bytes"].samples}
+        assert received["beta"] > 0
+    # Not at the host's other addresses; and not by the way of the LAN, though the kernel would answer there.
+    assert scrape(gamma, alpha.underlay[0]) is None
+    gamma.run("ip", "rule", "add", "to", alpha.addresses[0], "lookup", "main", "priority", "100")
+    gamma.run("ip", "route", "add", alpha.addresses[0], "via", alpha.underlay[0])
+    try:
+        assert gamma.run("ping", "-c", "1", "-W", "5", alpha.addresses[0])
+        assert scrape(gamma, alpha.addresses[0]) is None
+    finally:
+        gamma.run("ip", "route", "del", alpha.addresses[0], "via", alpha.underlay[0])
+        gamma.run("ip", "rule", "del", "priority", "100")
+    assert scrape(gamma, alpha.addresses[0]) is not None
+
+
+def test_a_client_that_says_nothing_keeps_no_other_away(three, exporter):
+    alpha, beta, _gamma = three
+    code = (
+        "import socket, sys\n"
+        f"kept = [socket.create_connection(('{alpha.addresses[0]}', 9586)) for _ in range(5)]\n"
+        "print('there', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        ["ip", "netns", "exec", beta.namespace, sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as idle:
+        assert idle.stdout
+        assert idle.stdout.readline() == b"there\n"
+        assert scrape(beta, alpha.addresses[0]) is not None
+        idle.communicate(b"")

@@ -96,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     ping.add_argument("--json", action="store_true", help="the result, for programs")
     ping.set_defaults(run=_ping)
 
+    metrics = commands.add_parser("metrics", help="the status for Prometheus")
+    where = metrics.add_mutually_exclusive_group()
+    where.add_argument("--textfile", metavar="PATH", help="write them there at once, for node_exporter's textfiles")
+    where.add_argument("--listen", metavar="PORT", type=_port, help="serve them at this node's mesh addresses alone")
+    metrics.add_argument("--rtt", action="store_true", help="measure round-trip times, each time that they are read")
+    metrics.set_defaults(run=_metrics)
+
     change = commands.add_parser("set", help="what this host decides for itself; the next play may decide otherwise")
     for key, default in Preferences().to_mapping().items():
         if isinstance(default, bool):
@@ -148,6 +155,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 65536:
+        raise ValueError(text)
+    return port
 
 
 def _seconds(text: str) -> float:
@@ -239,6 +253,13 @@ def _version(options: argparse.Namespace) -> int:
     if running != __version__:
         print(f"the agent that is running is {running}; restart it: systemctl restart sennit")
     return 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    # It takes a web server and a library, which no other command needs.
+    from .cli_metrics import metrics  # noqa: PLC0415
+
+    return metrics(options)
 
 
 def _ping(options: argparse.Namespace) -> int:
