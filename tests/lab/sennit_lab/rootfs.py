@@ -60,6 +60,7 @@ OFFERED = [
     "python3-cryptography",
     "python3-dnspython",
     "python3-nacl",
+    "python3-prometheus-client",
     "python3-pyroute2",
     "python3-tabulate",
     "unbound",
