@@ -310,6 +310,10 @@ class Mesh:
         for namespace in (f"{self.prefix}-sw", *(host.namespace for host in self.hosts)):
             run("ip", "netns", "del", namespace, check=False)
 
+    def narrow(self, host: Host, mtu: int) -> None:
+        """Have the switch lose what is larger on its way to this host, silently."""
+        run("ip", "-n", f"{self.prefix}-sw", "link", "set", host.name, "mtu", str(mtu))
+
     def netmap(self, version: int, *nodes: Node) -> bytes:
         """A signed netmap of these nodes."""
         payload = Netmap(NETWORK, version, nodes, {node.name: node.addresses for node in nodes}).to_bytes()

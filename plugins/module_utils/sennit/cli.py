@@ -84,24 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--no-rtt", action="store_true", help="send nothing to measure round-trip times")
     status.set_defaults(run=_status)
 
-    ping = commands.add_parser("ping", help="ask a node for an answer through the mesh")
-    ping.add_argument("node", metavar="NODE", help="a node's name, or an address in the mesh")
-    ping.add_argument(
-        "-c", "--count", type=_positive, default=3, help="requests to each address (default: %(default)s)"
-    )
-    ping.add_argument("-W", "--timeout", type=_seconds, default=6.0, help="seconds to wait (default: %(default)g)")
-    family = ping.add_mutually_exclusive_group()
-    family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
-    family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6 only")
-    ping.add_argument("--json", action="store_true", help="the result, for programs")
-    ping.set_defaults(run=_ping)
-
-    metrics = commands.add_parser("metrics", help="the status for Prometheus")
-    where = metrics.add_mutually_exclusive_group()
-    where.add_argument("--textfile", metavar="PATH", help="write them there at once, for node_exporter's textfiles")
-    where.add_argument("--listen", metavar="PORT", type=_port, help="serve them at this node's mesh addresses alone")
-    metrics.add_argument("--rtt", action="store_true", help="measure round-trip times, each time that they are read")
-    metrics.set_defaults(run=_metrics)
+    _add_sight(commands)
 
     change = commands.add_parser("set", help="what this host decides for itself; the next play may decide otherwise")
     for key, default in Preferences().to_mapping().items():
@@ -148,6 +131,32 @@ def _parser() -> argparse.ArgumentParser:
     version = commands.add_parser("version", help="the version installed, and the one that runs")
     version.set_defaults(run=_version)
     return parser
+
+
+def _add_sight(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What looks at the paths to others."""
+    ping = commands.add_parser("ping", help="ask a node for an answer through the mesh")
+    ping.add_argument("node", metavar="NODE", help="a node's name, or an address in the mesh")
+    ping.add_argument(
+        "-c", "--count", type=_positive, default=3, help="requests to each address (default: %(default)s)"
+    )
+    ping.add_argument("-W", "--timeout", type=_seconds, default=6.0, help="seconds to wait (default: %(default)g)")
+    family = ping.add_mutually_exclusive_group()
+    family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
+    family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6 only")
+    ping.add_argument("--json", action="store_true", help="the result, for programs")
+    ping.set_defaults(run=_ping)
+
+    netcheck = commands.add_parser("netcheck", help="NAT, IPv6, the beacons, and the MTU of the paths to them")
+    netcheck.add_argument("--json", action="store_true", help="everything, for programs")
+    netcheck.set_defaults(run=_netcheck)
+
+    metrics = commands.add_parser("metrics", help="the status for Prometheus")
+    where = metrics.add_mutually_exclusive_group()
+    where.add_argument("--textfile", metavar="PATH", help="write them there at once, for node_exporter's textfiles")
+    where.add_argument("--listen", metavar="PORT", type=_port, help="serve them at this node's mesh addresses alone")
+    metrics.add_argument("--rtt", action="store_true", help="measure round-trip times, each time that they are read")
+    metrics.set_defaults(run=_metrics)
 
 
 def _positive(text: str) -> int:
@@ -253,6 +262,12 @@ def _version(options: argparse.Namespace) -> int:
     if running != __version__:
         print(f"the agent that is running is {running}; restart it: systemctl restart sennit")
     return 0
+
+
+def _netcheck(options: argparse.Namespace) -> int:
+    from .cli_netcheck import run  # noqa: PLC0415
+
+    return run(options, _show)
 
 
 def _metrics(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ _REQUEST = {socket.AF_INET: 8, socket.AF_INET6: 128}
 _REPLY = {socket.AF_INET: 0, socket.AF_INET6: 129}
 _PROTOCOL = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
 _TOKEN_LENGTH = 16
+_SO_MARK = 36  # asm-generic/socket.h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +38,26 @@ def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-class Pinger:
-    """Raw sockets for the families of these addresses; needs CAP_NET_RAW. Raises OSError when they cannot be had."""
+def icmp_socket(family: int, mark: int = 0) -> socket.socket:
+    """A raw socket for echoes that does not block, with this firewall mark if it is not 0. Raises OSError."""
+    channel = socket.socket(family, socket.SOCK_RAW, _PROTOCOL[socket.AddressFamily(family)])
+    try:
+        channel.setblocking(False)
+        if mark:
+            channel.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+    except OSError:
+        channel.close()
+        raise
+    return channel
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+
+class Pinger:
+    """Raw sockets for the families of these addresses; needs CAP_NET_RAW. Raises OSError when they cannot be had.
+
+    ``mark``: the firewall mark of the requests, if it is not 0.
+    """
+
+    def __init__(self, addresses: Sequence[str], mark: int = 0) -> None:
         self._addresses = addresses
         self._identifier = secrets.randbelow(1 << 16)
         # No other program's replies have it.
@@ -48,8 +65,7 @@ class Pinger:
         self._selector = selectors.DefaultSelector()
         self._sockets: dict[int, socket.socket] = {}
         for family in sorted({family_of(address) for address in addresses}):
-            channel = socket.socket(family, socket.SOCK_RAW, _PROTOCOL[family])
-            channel.setblocking(False)
+            channel = icmp_socket(family, mark)
             self._selector.register(channel, selectors.EVENT_READ)
             self._sockets[family] = channel
 

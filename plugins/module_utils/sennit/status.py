@@ -57,6 +57,7 @@ def status(
         "addresses": list(view.addresses) if view else [],
         "unapproved_routes": list(view.unapproved_routes) if view else [],
         "listen_port": live.listen_port,
+        "fwmark": config.fwmark,
         "uptime": uptime,
         "netmap": {
             "version": state.netmap.version if state.netmap else None,
@@ -107,6 +108,7 @@ def peer_status(peer: PeerView, live: Optional[PeerStatus], path: Optional[Mappi
         "allowed_ips": list(peer.allowed_ips),
         "path": path,
         "endpoint": join_endpoint(*endpoint) if endpoint else None,
+        "configured_endpoint": peer.endpoint,
         "latest_handshake": live.latest_handshake if live else None,
         "rtt": None,
         "rx_bytes": live.rx_bytes if live else 0,
