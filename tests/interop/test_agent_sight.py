@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.interop.agents import Host, Mesh
+from tests.interop.test_agent_beacon import wait
 
 from sennit.api import ApiError
 
@@ -182,6 +183,10 @@ def test_netcheck_of_a_beacon(watched):
     assert 0 < path["rtt"] < 2
     assert result["own_addresses"] == [node.underlay[0]]
     assert node.cli("netcheck").returncode == 0
+    # There is no NAT between them; the beacon says so when it has looked.
+    wait(lambda: node.status()["beacons"][0]["seen_as"]["observed"], "harbor to tell how the node looks")
+    nat = json.loads(node.cli("netcheck", "--json").stdout)["nat"]["ipv4"]
+    assert (nat["kind"], nat["outside"]) == ("none", [[node.underlay[0], 51820]])
 
 
 def test_netcheck_finds_the_narrow_place_of_a_path(watched):

@@ -94,6 +94,9 @@ def _ways_of_maps(status: dict[str, Any], now: float) -> Iterator[list[str]]:
     for beacon in status["beacons"]:
         if beacon["since"] is not None:
             text = f"{beacon['name']}, connected {age(now - beacon['since'])}, has version {beacon['version'] or '-'}"
+            seen = beacon["seen_as"]["observed"]
+            text += f", answers in {milliseconds(beacon['rtt'])}" if beacon["rtt"] is not None else ""
+            text += f", sees this node at {seen}" if seen else ""
         else:
             text = f"{beacon['name']}, not connected" + (f": {beacon['problem']}" if beacon["problem"] else "")
         yield ["beacon", text]

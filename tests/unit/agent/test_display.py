@@ -164,8 +164,26 @@ def test_what_the_host_decided_is_shown(status):
 def test_beacons_and_what_was_refused_of_them(status):
     refused = {"count": 3, "reason": "bad-signature", "message": "not signed by the key", "at": 940.0}
     status["beacons"] = [
-        {"name": "harbor", "since": 880.0, "version": 7, "refused": None, "problem": None},
-        {"name": "mole", "since": None, "version": None, "refused": refused, "problem": "no answer within 10 s"},
+        {
+            "name": "harbor",
+            "since": 880.0,
+            "version": 7,
+            "refused": None,
+            "problem": None,
+            "rtt": 0.0123,
+            "seen_as": {"observed": "192.0.2.9:4711", "by_relay": None},
+            "relay": False,
+        },
+        {
+            "name": "mole",
+            "since": None,
+            "version": None,
+            "refused": refused,
+            "problem": "no answer within 10 s",
+            "rtt": None,
+            "seen_as": {"observed": None, "by_relay": None},
+            "relay": False,
+        },
     ]
     status["beacon"] = {
         "port": 21472,
@@ -177,7 +195,7 @@ def test_beacons_and_what_was_refused_of_them(status):
     status["netmap_url"] = {"url": "https://bucket.example/netmap", "looked_at": 940.0, "problem": "HTTP status 403"}
     text = overview(status, now=1000.0)
     for line in (
-        "beacon      harbor, connected 2 min ago, has version 7",
+        "beacon      harbor, connected 2 min ago, has version 7, answers in 12.30 ms, sees this node at 192.0.2.9:4711",
         "beacon      mole, not connected: no answer within 10 s",
         "            REFUSED of mole 1 min ago (bad-signature): not signed by the key, 3 times by now",
         "beacon      this node, TCP port 21472; 1 node is connected",
