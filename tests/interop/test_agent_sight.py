@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.interop.agents import Host, Mesh
-from tests.interop.test_agent_beacon import wait
 
 from sennit.api import ApiError
 
@@ -158,68 +156,6 @@ def test_a_client_that_says_nothing_keeps_no_other_away(three, exporter):
         assert idle.stdout.readline() == b"there\n"
         assert scrape(beta, alpha.addresses[0]) is not None
         idle.communicate(b"")
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[tuple[Mesh, Host, Host]]:
-    """A node, and a beacon that it has a stream to."""
-    with Mesh(tmp_path, "node", "harbor") as mesh:
-        node, harbor = mesh.hosts
-        signed = mesh.netmap(1, node.node(), harbor.node(beacon=21472))
-        for host in mesh.hosts:
-            host.start()
-            host.apply(signed)
-        yield mesh, node, harbor
-
-
-def test_netcheck_of_a_beacon(watched):
-    _mesh, node, harbor = watched
-    result = json.loads(node.cli("netcheck", "--json").stdout)
-    (beacon,) = result["beacons"]
-    assert 0 < beacon["tunnel_rtt"] < 2
-    (path,) = beacon["underlay"]
-    assert (path["address"], path["source"]) == (harbor.underlay[0], node.underlay[0])
-    assert path["mtu"] == path["kernel_mtu"] == 1500
-    assert 0 < path["rtt"] < 2
-    assert result["own_addresses"] == [node.underlay[0]]
-    assert node.cli("netcheck").returncode == 0
-    # There is no NAT between them; the beacon says so when it has looked.
-    wait(lambda: node.status()["beacons"][0]["seen_as"]["observed"], "harbor to tell how the node looks")
-    nat = json.loads(node.cli("netcheck", "--json").stdout)["nat"]["ipv4"]
-    assert (nat["kind"], nat["outside"]) == ("none", [[node.underlay[0], 51820]])
-
-
-def test_netcheck_finds_the_narrow_place_of_a_path(watched):
-    mesh, node, harbor = watched
-    # A switch that is too narrow tells nobody: what is too large is lost.
-    mesh.narrow(harbor, 1397)
-    result = json.loads(node.cli("netcheck", "--json").stdout)
-    (path,) = result["beacons"][0]["underlay"]
-    assert (path["mtu"], path["kernel_mtu"]) == (1397, 1500)
-    # The default MTU of the mesh is made for that; a larger one is not.
-    fits = json.loads(node.run("ip", "-j", "link", "show", "sennit0"))[0]["mtu"] <= 1397 - 60
-    assert result["problems"] == [] if fits else "carries 1397 bytes" in result["problems"][0]
-
-
-def test_netcheck_past_an_exit_node_that_is_none(watched):
-    """With the agent's mark, what is measured is the network around and not the way through the mesh."""
-    _mesh, node, _harbor = watched
-    node.run("ip", "rule", "add", "priority", "90", "not", "fwmark", "21472", "to", "192.0.2.0/24", "unreachable")
-    result = json.loads(node.cli("netcheck", "--json").stdout)
-    assert result["beacons"][0]["underlay"][0]["rtt"]
-
-
-def test_netcheck_of_a_beacon_that_is_gone(watched):
-    _mesh, node, harbor = watched
-    harbor.stop(signal.SIGKILL)
-    harbor.run("ip", "link", "set", "eth0", "down")
-    result = node.cli("netcheck", "--json")
-    assert result.returncode == 1
-    (beacon,) = json.loads(result.stdout)["beacons"]
-    assert beacon["tunnel_rtt"] is None
-    assert beacon["underlay"][0]["rtt"] is None
-    assert beacon["underlay"][0]["mtu"] is None
-    assert "harbor does not answer through the mesh" in node.cli("netcheck").stdout
 
 
 def test_netcheck_without_a_beacon(three):
