@@ -83,9 +83,11 @@ class Pinger:
         for address in self._addresses:
             family = family_of(address)
             request = echo_request(family, self._identifier, sequence, self._token)
+            # Before it is sent: on a short way, the answer is there when sending returns.
+            sent_at = time.perf_counter()
             try:
                 self._sockets[family].sendto(request, (address, 0))
-                waiting[address] = time.perf_counter()
+                waiting[address] = sent_at
             except OSError as error:
                 yield Answer(address, sequence, None, os.strerror(error.errno or 0))
             # With hundreds to ask, the answers of the first would overflow the sockets' buffers.
