@@ -56,7 +56,8 @@ def path_words(path: Optional[dict[str, Any]]) -> str:
     if path is None:
         return "-"
     if path["kind"] == "relay":
-        return f"relayed by {path['relay']}"
+        # By one that the map has lost meanwhile, it may be.
+        return f"relayed by {path['relay']}" if path["relay"] else "relayed"
     return _PATHS.get(path["kind"], str(path["kind"]))
 
 

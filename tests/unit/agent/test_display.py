@@ -214,6 +214,7 @@ def test_beacons_and_what_was_refused_of_them(status):
         ({"kind": "ipv6", "relay": None}, "IPv6"),
         ({"kind": "direct", "relay": None}, "direct"),
         ({"kind": "relay", "relay": "harbor"}, "relayed by harbor"),
+        ({"kind": "relay", "relay": None}, "relayed"),
     ],
 )
 def test_path_words(path, words):
