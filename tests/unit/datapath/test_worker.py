@@ -27,10 +27,11 @@ class Half:
 
     def __init__(self) -> None:
         self.urgent = False
+        self.due = float("inf")
         self.count = 0
 
     def take_events(self) -> list[Event]:
-        count, self.count, self.urgent = self.count, 0, False
+        count, self.count, self.urgent, self.due = self.count, 0, False, float("inf")
         return [Dropped(DropReason.WRONG_LENGTH, count)] if count else []
 
 
@@ -92,6 +93,32 @@ def test_without_work_it_sleeps(bench: Bench) -> None:
     assert bench.reporter.report() is None
     assert bench.received() == 1
     assert bench.reporter.report() is None
+
+
+def test_what_is_due_waits_until_then(bench: Bench) -> None:
+    bench.work()
+    bench.received()
+    bench.half.due = bench.clock.now + 0.01
+    assert bench.work(2) == pytest.approx(10)
+    assert bench.received() is None
+    bench.clock.now += 0.01
+    assert bench.reporter.report() == pytest.approx(REPORT_INTERVAL * 1000)
+    assert bench.received() == 2
+
+
+def test_what_is_due_waits_for_room_in_the_channel(bench: Bench) -> None:
+    bench.work()
+    bench.fill()
+    bench.half.due = bench.clock.now
+    bench.work(2)
+    bench.half.due = bench.clock.now
+    assert bench.work(3) == pytest.approx(REPORT_INTERVAL * 1000)
+    bench.drain()
+    bench.clock.now += REPORT_INTERVAL
+    bench.reporter.report()
+    assert bench.received() == 2
+    bench.reporter.report()
+    assert bench.received() == 3
 
 
 def test_urgent_events_do_not_wait(bench: Bench) -> None:

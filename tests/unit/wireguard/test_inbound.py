@@ -248,6 +248,23 @@ def test_handshake_messages_are_passed_on_whole(inbound: Inbound, kind: int, len
     assert refused(inbound, message[:-1]) is DropReason.WRONG_LENGTH
 
 
+def test_handshake_messages_that_come_thick_go_together(inbound: Inbound) -> None:
+    message = for_us(1, INITIATION_LENGTH)
+    told, now = [], NOW
+    for _millisecond in range(100):
+        now += 0.001
+        inbound.receive([message] * 5, SOURCE, now)
+        assert inbound.urgent or now <= inbound.due <= now + 0.02
+        if inbound.urgent or now >= inbound.due:
+            told.append(len(inbound.take_events()))
+            assert (inbound.urgent, inbound.due) == (False, float("inf"))
+    assert told[0] == 5
+    assert 8 <= len(told) <= 12
+    now += 1
+    inbound.receive([message], SOURCE, now)
+    assert inbound.urgent
+
+
 def test_handshake_messages_queue_up_to_a_limit(inbound: Inbound) -> None:
     message = for_us(1, INITIATION_LENGTH)
     inbound.receive([message] * (HANDSHAKE_QUEUE_CAPACITY + 2), SOURCE, NOW)

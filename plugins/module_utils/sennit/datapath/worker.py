@@ -76,6 +76,7 @@ class Half(Protocol):
     """What a reporter needs of Outbound or Inbound."""
 
     urgent: bool
+    due: float
 
     def take_events(self) -> list[Event]: ...
 
@@ -108,7 +109,7 @@ class Reporter:
         if not self._worked:
             return None
         now = time.monotonic()
-        if now >= self._next or ((self._half.urgent or self._demanded) and not self._unsent):
+        if now >= self._next or ((self._half.urgent or self._demanded or now >= self._half.due) and not self._unsent):
             # What did not fit into the channel keeps its place; the half goes on counting meanwhile.
             events = self._unsent
             if not events:
@@ -120,7 +121,8 @@ class Reporter:
             if not self._channel.send(events):
                 self._unsent = events
             self._next = now + REPORT_INTERVAL
-        return max(0.0, self._next - now) * 1000
+        due = self._next if self._unsent else min(self._next, self._half.due)
+        return max(0.0, due - now) * 1000
 
 
 def start(name: str, work: Callable[[], NoReturn]) -> int:

@@ -48,6 +48,13 @@ _HANDSHAKE_LENGTHS = {
 }
 
 
+_GATHERING_TIME = 0.01
+"""Seconds. One handshake message goes to the control half at once, those that follow it go together: in a flood, waking
+it up would cost more than all else."""
+
+_NEVER = float("inf")
+
+
 class KnownSource(NamedTuple):
     """How packets on a keypair are taken while they come from where they did before: until the session is over."""
 
@@ -90,11 +97,13 @@ class _Session:
 class Inbound:
     """Finds the keypair by index, opens the packet, and lets through what the peer may send.
 
-    `urgent` is true while an event waits that must not be held back to be summed up with later ones.
+    `urgent` is true while an event waits that must not be held back to be summed up with later ones; `due` is when
+    those are to be told at the latest that may wait for a moment, infinite while there are none.
     """
 
     def __init__(self, core: Optional[Core] = None) -> None:
         self.urgent = False
+        self.due = _NEVER
         self._core: Core = core or PythonCore()
         self._mac1: Optional[Mac1Checker] = None
         self._allowed_ips = AllowedIPs()
@@ -103,6 +112,7 @@ class Inbound:
         self._generation = 1  # of allowed IPs
         self._active: dict[int, _Session] = {}
         self._handshakes: list[HandshakeReceived] = []
+        self._gathering_until = 0.0  # handshake messages
         self._moved: dict[bytes, Path] = {}
         self._confirmed: dict[bytes, Keypair] = {}
         self._dropped: dict[DropReason, int] = {}
@@ -168,7 +178,7 @@ class Inbound:
                 continue
             kind, index, _counter = HEADER.unpack_from(datagram)
             if kind != TYPE_TRANSPORT:
-                self._handshake(kind, datagram, source)
+                self._handshake(kind, datagram, source, now)
                 at += 1
                 continue
             session = self._usable_session(index, now)
@@ -246,7 +256,9 @@ class Inbound:
         self._handshakes.clear()
         self._active.clear()
         self._dropped.clear()
-        self.urgent = False
+        if self.due != _NEVER:
+            self._gathering_until = self.due + _GATHERING_TIME
+        self.urgent, self.due = False, _NEVER
         return events
 
     def take_commands(self) -> list[Union[SetEndpoint, UseKeypair]]:
@@ -286,7 +298,7 @@ class Inbound:
                 self._confirmed[session.peer] = session.unconfirmed
             session.unconfirmed = None
 
-    def _handshake(self, kind: int, datagram: Buffer, source: Path) -> None:
+    def _handshake(self, kind: int, datagram: Buffer, source: Path, now: float) -> None:
         length = _HANDSHAKE_LENGTHS.get(kind)
         if length is None:
             self.drop(DropReason.UNKNOWN_TYPE)
@@ -298,4 +310,8 @@ class Inbound:
             self.drop(DropReason.HANDSHAKE_QUEUE_FULL)
         else:
             self._handshakes.append(HandshakeReceived(bytes(datagram), source))
-            self.urgent = True
+            if now >= self._gathering_until:
+                self._gathering_until = now + _GATHERING_TIME
+                self.urgent = True
+            elif not self.urgent:
+                self.due = self._gathering_until

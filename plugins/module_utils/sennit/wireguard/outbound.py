@@ -81,12 +81,14 @@ class Outbound:
     """Routes packets by allowed IPs, seals them, and stages them while a peer has no keypair.
 
     mtu is the tunnel's: padding never makes a packet longer than that.
-    `urgent` is true while an event waits that must not be held back to be summed up with later ones.
+    `urgent` is true while an event waits that must not be held back to be summed up with later ones, and none has to be
+    told by a time that is `due`.
     `port` is the one that datagrams are sent from, 0 while that is not known.
     """
 
     def __init__(self, mtu: int, core: Optional[Core] = None) -> None:
         self.urgent = False
+        self.due = float("inf")
         self.port = 0
         self._mtu = mtu
         self._core: Core = core or PythonCore()

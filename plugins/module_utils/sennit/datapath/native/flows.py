@@ -26,7 +26,7 @@ from ..flow import BUDGET, Incoming, Outgoing
 from ..tun import Tun
 from ..udp import UdpSocket
 from .buffers import ARRIVAL_BYTES, PIECE, RUN, Frames, Memory, NativeArrivals, Packets
-from .structs import CHANNELS, InflowState, Origin, OutflowState
+from .structs import CHANNELS, MAX_ADDRESS, InflowState, Origin, OutflowState
 
 if TYPE_CHECKING:
     from . import NativeCore
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # enum stop
 _COMMANDS, _UNKNOWN, _UNSENT, _FAILED = 1, 3, 4, 5
 
+_ORIGIN = Struct("=IiiI")  # what comes before the address
 _SOCKADDR_IN = Struct("=H2s4s8x")
 _SOCKADDR_IN6 = Struct("=H2sI16sI")
 _NO_LIMIT = 1 << 16
@@ -137,6 +138,8 @@ class NativeInflow:
         state.left = BUDGET
         self._counters = _watch(state, self._channels)
         self._address = ctypes.addressof(state)
+        self._origin = self._address + InflowState.origin.offset
+        self._last: tuple[bytes, Path] = (b"", ("", 0))
         self._handed = False
         self._held: dict[int, KnownSource] = {}  # by the opener's address in C
 
@@ -185,9 +188,13 @@ class NativeInflow:
         opener.not_allowed += opener.look_up(self.arrivals, self._state.unknowns, known.allowed)
 
     def _source(self) -> Path:
-        origin = self._state.origin
-        address = bytes(origin.address[: origin.address_length])
-        return self._udp.seen(_unpacked(address), origin.pktinfo_level, bytes(origin.pktinfo[: origin.pktinfo_length]))
+        raw = ctypes.string_at(self._origin, ctypes.sizeof(Origin))
+        if raw != self._last[0]:
+            length, level, _kind, info_length = _ORIGIN.unpack_from(raw)
+            address = raw[_ORIGIN.size : _ORIGIN.size + length]
+            info = raw[_ORIGIN.size + MAX_ADDRESS : _ORIGIN.size + MAX_ADDRESS + info_length]
+            self._last = raw, self._udp.seen(_unpacked(address), level, info)
+        return self._last[1]
 
 
 def _watch(state: Any, channels: Sequence[Channel]) -> list[Any]:

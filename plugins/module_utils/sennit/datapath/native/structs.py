@@ -10,6 +10,7 @@ import ctypes
 from ctypes import c_double, c_int32, c_uint8, c_uint32, c_uint64, c_void_p
 
 CHANNELS = 2
+MAX_ADDRESS = 28
 _ROUTES = 1024
 _LANES = 4096
 
@@ -20,7 +21,7 @@ class Origin(ctypes.Structure):
         ("pktinfo_level", c_int32),
         ("pktinfo_type", c_int32),
         ("pktinfo_length", c_uint32),
-        ("address", c_uint8 * 28),
+        ("address", c_uint8 * MAX_ADDRESS),
         ("pktinfo", c_uint8 * 20),
     )
 
