@@ -11,7 +11,7 @@ from sennit.wireguard.constants import TYPE_INITIATION
 from sennit.wireguard.device import Device, Output
 from sennit.wireguard.events import Event
 
-REPORT_INTERVAL = 0.2
+REPORT_INTERVAL = 1.0
 
 
 class LateDevice(Device):

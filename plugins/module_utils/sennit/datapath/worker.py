@@ -17,7 +17,7 @@ from typing import Callable, NoReturn, Optional, Protocol, Union
 from ..wireguard.events import Event
 from .channel import Channel
 
-REPORT_INTERVAL = 0.2
+REPORT_INTERVAL = 1.0
 """Seconds. While packets flow, counters go to the control process this often; urgent events go at once."""
 
 EXIT_INTERFACE_GONE = 2
