@@ -3,7 +3,8 @@
 Each node has its own key, its own UDP socket at its own underlay address, its own WireGuard device and its own mesh
 addresses; its stream to the beacon is the agent's own client, over the kernel's TCP through that device. To be light,
 they share one TUN device, and what each would do on a host of its own is done once: a map that the first has unpacked
-is not unpacked again, and none is verified or put into force.
+is not unpacked again, nor is what all are told of where nodes are; and no map is verified or put into force. As agents
+do, they say where they are, and keep a session with the beacon's relay.
 
 Run in the crowd's network namespace by benchmarks/beacon.py, with a file that says who they are. It writes a line for
 each thing that happens: what, the node's number, the time (monotonic, in seconds), and more.
@@ -26,11 +27,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "module_utils")]
 
-from sennit.beacon import exchange  # noqa: E402
+from sennit.beacon import exchange, messages  # noqa: E402
 from sennit.beacon.beacons import CLIENT_INTERVAL  # noqa: E402
 from sennit.beacon.client import Client, Connection  # noqa: E402
 from sennit.beacon.exchange import Delivered, Event, Offered  # noqa: E402
-from sennit.beacon.messages import Kept  # noqa: E402
+from sennit.beacon.messages import Kept, Place, Relay  # noqa: E402
 from sennit.beacon.stream import Stream, StreamClosed, prepare  # noqa: E402
 from sennit.datapath.coalesce import coalesce  # noqa: E402
 from sennit.datapath.segment import segment  # noqa: E402
@@ -40,16 +41,18 @@ from sennit.netmap.view import PeerView, derive  # noqa: E402
 from sennit.preferences import DEFAULTS  # noqa: E402
 from sennit.routing import Routing  # noqa: E402
 from sennit.wireguard.device import Device, Output  # noqa: E402
-from sennit.wireguard.events import PeerConfig, endpoint_of  # noqa: E402
+from sennit.wireguard.events import Endpoint, PeerConfig, endpoint_of  # noqa: E402
 
 INTERFACE = "crowd0"
 # Seconds over which they come at first: no two hosts are started at once.
 ARRIVAL = 10.0
 _UDP_GRO = 104
+_RELAY_KEEPALIVE = 25  # seconds
 _READS = 64  # of a socket, before the others have their turn
 
 # All get the same: on hosts of their own, each would do so at the same time.
 exchange.unpack = functools.lru_cache(2)(exchange.unpack)
+messages._message = functools.lru_cache(1024)(messages._message)
 kept_of = functools.lru_cache(2)(Kept.of)
 
 
@@ -72,6 +75,16 @@ class Underlay:
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
         self._put_out(self._device.set_peer(peer, *_times()))
+
+    @property
+    def endpoint(self) -> Endpoint:
+        address: str
+        address, port = self._socket.getsockname()
+        return address, port
+
+    def attach(self, relay: PeerConfig) -> None:
+        """Keep a session with the relay."""
+        self._put_out(self._device.set_peer(relay, *_times()))
 
     def send(self, packets: list[bytes]) -> None:
         """Packets that the kernel has for the beacon."""
@@ -169,9 +182,15 @@ class Crowd:
                 stream.keep(self._kept[number])
                 # As an agent does, to see whether it is still heard under the new map.
                 stream.ping()
+            elif isinstance(event, Relay) and event.offer and self._peer.endpoint:
+                endpoint = (self._peer.endpoint[0], event.offer.port)
+                underlay.attach(PeerConfig(event.offer.public_key, (), endpoint, _RELAY_KEEPALIVE))
 
         say("connected", number)
-        return Stream(self._beacon, connection, self._kept[number], interval, heard)
+        underlay = self._underlays[_packed(self._nodes[number]["addresses"][0])]
+        stream = Stream(self._beacon, connection, self._kept[number], interval, heard)
+        stream.tell(Place((underlay.endpoint,)))
+        return stream
 
     async def follow(self, number: int, stream: Stream) -> None:
         """Raises StreamClosed."""

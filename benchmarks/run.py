@@ -33,6 +33,8 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks.subjects import running  # noqa: E402
 
+# How often each subject has its turn where three times would take long and tell nothing new.
+ROUNDS = {"udp": 2, "latency": 2, "handshakes": 1, "recovery": 2, "names": 2, "site": 2, "delivery": 2}
 # On subjects that are all up; and those that bring up their own.
 TOGETHER = {
     "tcp": streams.measure,
@@ -58,12 +60,13 @@ def main() -> int:
     works = [*TOGETHER, *ALONE]
     parser.add_argument("--only", action="append", choices=works, metavar="WORK", help=", ".join(works))
     parser.add_argument("--subject", action="append", metavar="NAME", help="only these, and what they are compared to")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each subject has its turn")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for how long, each time")
+    parser.add_argument("--rounds", type=int, help="how often each subject has its turn")
+    parser.add_argument("--seconds", type=float, default=1.5, help="for how long, each time")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("network namespaces need root")
     wanted = arguments.only or works
+    rounds = {work: arguments.rounds or ROUNDS.get(work, 3) for work in works}
     parts = Parts()
     if any(work in TOGETHER for work in wanted):
         with (
@@ -75,11 +78,11 @@ def main() -> int:
             for work, measure in TOGETHER.items():
                 if work in wanted:
                     with parts.one(work):
-                        records.save(measure(chosen, arguments.rounds, arguments.seconds))
+                        records.save(measure(chosen, rounds[work], arguments.seconds))
     for work, alone in ALONE.items():
         if work in wanted:
             with parts.one(work):
-                records.save(alone(arguments.rounds))
+                records.save(alone(rounds[work]))
     written = [records.PATH, *plot.draw(records.load())]
     print(f"\n{records.table(records.load())}\n\nwritten to {', '.join(str(p.relative_to(ROOT)) for p in written)}")
     print(f"took {', '.join(parts.took)}")
