@@ -54,10 +54,11 @@ class CookieChecker:
 
     def has_valid_mac2(self, datagram: bytes, source: Path, now: float) -> bool:
         """Whether the sender holds the cookie that we currently give to this source."""
-        if now >= self._secret_expires:
+        given = datagram[-MAC_LENGTH:]
+        if now >= self._secret_expires or given == _NO_MAC2:
             return False
         cookie = mac(self._secret, _source_bytes(source))
-        return hmac.compare_digest(mac(cookie, datagram[:-MAC_LENGTH]), datagram[-MAC_LENGTH:])
+        return hmac.compare_digest(mac(cookie, datagram[:-MAC_LENGTH]), given)
 
     def reply(self, datagram: bytes, sender: int, source: Path, now: float) -> bytes:
         """The cookie reply to a message with a valid mac1, from that sender index and source."""
