@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import threading
@@ -11,7 +12,21 @@ from collections.abc import Callable
 from tests.interop.agents import Host
 from tests.interop.namespaces import enter
 
-from sennit.beacon.messages import FROM_BEACONS, FROM_NODES, PREFACE, Have, Kept, Message, Packed, Parser, encode
+from sennit.beacon.messages import (
+    FROM_BEACONS,
+    FROM_NODES,
+    PREFACE,
+    Have,
+    Kept,
+    Message,
+    Nodes,
+    Packed,
+    Parser,
+    Ping,
+    Pong,
+    encode,
+)
+from sennit.beacon.whereabouts import LOCAL, MAX_CANDIDATES, Candidate, Whereabouts
 
 BEACON_PORT = 21472
 
@@ -139,3 +154,26 @@ def says_nothing(connection: socket.socket) -> None:
     """A behaviour: accept, and that is all."""
     while connection.recv(4096):
         pass
+
+
+def tells(*messages: bytes) -> Callable[[socket.socket], None]:
+    """A behaviour: say this, and then answer whatever is asked as an honest beacon would."""
+
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(PREFACE + b"".join(messages))
+        ear = Ear(connection)
+        while True:
+            ping = ear.wait_for(Ping)
+            if isinstance(ping, Ping):
+                connection.sendall(encode(Pong(ping.content)))
+
+    return behave
+
+
+def floods_with_whereabouts(connection: socket.socket) -> None:
+    """A behaviour: where nodes are that nobody has ever heard of, in messages of the largest size, without end."""
+    candidates = tuple(Candidate(LOCAL, (f"2001:db8::{number:x}", 1)) for number in range(1, MAX_CANDIDATES + 1))
+    connection.sendall(PREFACE)
+    while True:
+        entries = ((os.urandom(32), Whereabouts(True, candidates)) for _ in range(150))
+        connection.sendall(encode(Nodes(tuple(entries))))

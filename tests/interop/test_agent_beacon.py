@@ -235,6 +235,11 @@ def test_a_full_disk_does_not_stop_a_beacon(mesh):
         wait_for_version(alpha, 2)
         assert any("in memory only" in problem for problem in alpha.status()["problems"])
         assert "No space left" in alpha.cli("status").stdout
+        # Where nodes are is written down once a minute, and told from memory meanwhile.
+        told = "where nodes are is kept in memory only"
+        wait(lambda: any(told in problem for problem in alpha.status()["problems"]), told, timeout=90)
+        wait(lambda: next(each for each in gamma.status()["beacons"] if each["name"] == "alpha")["seen_as"]["observed"],
+             "what the beacon sees")  # fmt: skip
         # It goes on serving: with beta gone, gamma hears of it all the same.
         gamma.stop()
         beta.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import struct
@@ -10,23 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.interop.agents import Host, Mesh
+from tests.interop.agents import Host, Mesh, steady_ping
 from tests.interop.hostile import (
     BEACON_PORT,
     Ear,
     HostileBeacon,
     connect,
     flood,
+    floods_with_whereabouts,
     huge_frame,
     never_delivers,
     says_nothing,
     serving,
+    tells,
 )
 from tests.interop.test_agent_beacon import wait, wait_for_streams, wait_for_version
 
-from sennit.beacon.messages import PREFACE, Have, Kept, Packed, Ping, Pong, Want, encode
+from sennit.beacon.messages import PREFACE, Have, Kept, Nodes, Packed, Ping, Place, Pong, Relay, Want, encode
+from sennit.beacon.whereabouts import Candidate, Whereabouts
 from sennit.netmap.model import KIND_NODE, Node
 from sennit.netmap.signing import generate_signing_key, sign
+from sennit.relay.offer import RelayOffer
 
 
 def netmap(mesh: Mesh, version: int, beacons: tuple[str, ...], padding: int = 0) -> bytes:
@@ -76,12 +81,19 @@ def told_of_mallory(host: Host) -> dict[str, object]:
         (lambda mesh: serving(netmap(mesh, 4, ("alpha",)), 9), "older", "version 4; version 5 is here"),
         (lambda mesh: huge_frame, "protocol", "not asked for"),
         (lambda mesh: flood, "protocol", "messages a second"),
+        (lambda mesh: floods_with_whereabouts, "protocol", "messages a second"),
+        (lambda mesh: tells(struct.pack("!BI", 7, 2**32 - 1)), "protocol", "type 7 with 4294967295 bytes"),
+        (lambda mesh: tells(thousands_of_candidates(mesh)), "protocol", "an entry of 255 candidates"),
+        (lambda mesh: tells(encode(Relay(RelayOffer(1, mesh.hosts[1].public_key)))), "protocol", "key of a node"),
+        (lambda mesh: tells(encode(Place(()))), "protocol", "not for this end"),
     ],
-    ids=["forged", "cut", "garbage", "old", "huge frame", "flood"],
-)
+    ids=["forged", "cut", "garbage", "old", "huge frame", "flood", "flood of whereabouts", "huge list",
+         "too many candidates", "a node's key for the relay", "speaks as a node"],
+)  # fmt: skip
 def test_what_a_hostile_beacon_serves_is_refused_and_told_with_its_name(tmp_path, behaviour, reason, message):
     with hostile_beacon(tmp_path, behaviour) as mesh:
         alpha, gamma, _mallory = mesh.hosts
+        before = memory(gamma)
         for host in (alpha, gamma):
             wait(lambda host=host: bool(told_of_mallory(host)["refused"]), f"a refusal\n{host.log}")
             refused = told_of_mallory(host)["refused"]
@@ -93,6 +105,39 @@ def test_what_a_hostile_beacon_serves_is_refused_and_told_with_its_name(tmp_path
         alpha.apply(netmap(mesh, 6, ("alpha", "mallory")))
         wait_for_version(gamma, 6)
         assert gamma.status()["netmap"]["origin"] == "beacon alpha"
+        assert memory(gamma) < before + 40
+
+
+def thousands_of_candidates(mesh: Mesh) -> bytes:
+    """Of alpha, as many as the message has room for, and one byte for their number."""
+    candidates = bytes([3]) + ipaddress.ip_address("2001:db8::1").packed + bytes([0, 1])
+    entry = mesh.hosts[0].public_key + bytes([1, 255]) + candidates * 3000
+    return struct.pack("!BI", 7, len(entry)) + entry
+
+
+def test_a_beacon_that_tells_where_nobody_is_costs_no_packet(tmp_path):
+    """Every node is at wrong places, and attached to a relay that nobody has."""
+
+    def lies(mesh: Mesh) -> object:
+        places = ("192.0.2.200", "192.0.2.3", "2001:db8::dead", "203.0.113.9", "100.64.0.1", "100.64.0.2")
+        candidates = tuple(Candidate(1 + number % 3, (place, 51820)) for number, place in enumerate(places))
+        entries = tuple((host.public_key, Whereabouts(True, candidates)) for host in mesh.hosts)
+        return tells(encode(Relay(RelayOffer(9, os.urandom(32)))), encode(Nodes(entries)))
+
+    with hostile_beacon(tmp_path, lies) as mesh:
+        alpha, gamma, _mallory = mesh.hosts
+        for host in (alpha, gamma):
+            wait(lambda host=host: told_of_mallory(host)["seen_as"]["observed"] == "192.0.2.200:51820", "the lie")
+        assert gamma.cli("ping", "alpha", "-c", "1").returncode == 0
+        with steady_ping(gamma, alpha.addresses[0]) as lost:
+            alpha.apply(netmap(mesh, 6, ("alpha", "mallory")))
+            wait_for_version(gamma, 6)
+            # The same once more, as both look around again.
+            for host in (alpha, gamma):
+                host.run("ip", "addr", "add", f"198.51.100.{host.number}/32", "dev", "eth0")
+            wait(lambda: (gamma.peer("alpha")["endpoint"] or "").startswith(alpha.underlay), "the right place")
+        assert lost == []
+        assert told_of_mallory(gamma)["refused"] is None
 
 
 def test_a_beacon_that_promises_the_newest_map_of_all_keeps_nobody_waiting(tmp_path):
@@ -168,9 +213,15 @@ def offered(connection: socket.socket) -> Have:
         lambda have: PREFACE + struct.pack("!BI", 3, 2**32 - 1),
         lambda have: PREFACE + encode(Packed(b"not asked for")),
         lambda have: b"GET / HTTP/1.1\r\n\r\n",
+        lambda have: PREFACE + encode(Place((("192.0.2.200", 1),))) * 100_000,
+        lambda have: PREFACE + struct.pack("!BI", 6, 18 * 3000),
+        # It would speak for another node.
+        lambda have: PREFACE + encode(Nodes(((bytes(32), Whereabouts(True, ())),))),
+        lambda have: PREFACE + encode(Relay(RelayOffer(1, bytes(32)))),
     ],
-    ids=["wants", "pings", "offers", "huge frame", "unasked", "HTTP"],
-)
+    ids=["wants", "pings", "offers", "huge frame", "unasked", "HTTP", "places", "thousands of addresses",
+         "speaks for another", "relay"],
+)  # fmt: skip
 def test_a_client_that_does_not_keep_to_the_protocol_is_sent_away(mesh, said):
     alpha, gamma, mallory = mesh.hosts
     before = memory(alpha)
