@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import json
 import signal
 import subprocess
 import time
@@ -200,6 +202,46 @@ def test_the_service_is_in_the_mesh_and_nowhere_else(mesh):
     # Not even what a neighbour on the underlay sends to the mesh address is taken.
     listeners = [line.split()[3] for line in alpha.run("ss", "-Hltn", f"sport = {BEACON_PORT}").splitlines()]
     assert sorted(listeners) == [f"100.64.0.1%sennit0:{BEACON_PORT}", f"[fd5e::1]%sennit0:{BEACON_PORT}"]
+
+
+def moved(mesh: Mesh, version: int) -> bytes:
+    """All addresses are others."""
+    changed = []
+    for host in mesh.hosts:
+        beacon = {"beacon": BEACON_PORT} if host.name in ("alpha", "beta") else {}
+        endpoint = {"endpoint": None} if host.name == "gamma" else {}
+        node = host.node(**beacon, **endpoint)
+        changed.append(
+            dataclasses.replace(node, addresses=(f"100.65.{version}.{host.number}", f"fd5e::{version}:{host.number}"))
+        )
+    return mesh.netmap(version, *changed)
+
+
+def test_all_addresses_change_and_nodes_that_only_beacons_reach_hear_of_it(mesh):
+    """Under the old map they know the beacons by addresses that these have no more."""
+    alpha, beta, gamma, delta = mesh.hosts
+    delta.stop()
+    alpha.apply(moved(mesh, 2))
+    for host in (beta, gamma):
+        wait_for_version(host, 2)
+    assert gamma.status()["addresses"] == ["100.65.2.3", "fd5e::2:3"]
+    alpha.stop(signal.SIGKILL)
+    alpha.start()
+    alpha.apply(moved(mesh, 3))
+    wait_for_version(gamma, 3)
+    # It was away during both, and is not alone with what it knows.
+    delta.start()
+    wait_for_version(delta, 3)
+    wait_for_streams(delta, "alpha", "beta")
+    # What the beacon itself has to say comes from where it is now.
+    assert alpha.cli("ping", "delta", "-c", "1").returncode == 0
+    assert alpha.status()["addresses"] == ["100.65.3.1", "fd5e::3:1"]
+    assert "100.64.0.1/32" in {
+        f"{address['local']}/{address['prefixlen']}"
+        for link in json.loads(alpha.run("ip", "-j", "addr", "show", "dev", "sennit0")) for address in link["addr_info"]
+    }  # fmt: skip
+    source = json.loads(alpha.run("ip", "-j", "route", "get", "100.65.3.4"))[0]["prefsrc"]
+    assert source == "100.65.3.1"
 
 
 def test_a_node_that_becomes_a_beacon_and_ceases_to_be_one(mesh):

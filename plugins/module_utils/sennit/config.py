@@ -165,6 +165,10 @@ class Config:
         return self.state_dir + "/whereabouts.json"
 
     @property
+    def former_path(self) -> str:
+        return self.state_dir + "/former.json"
+
+    @property
     def sessions_path(self) -> str:
         return self.runtime_dir + "/sessions.json"
 

@@ -18,6 +18,7 @@ from typing import Any, Optional, cast
 from . import __version__
 from .api import ApiError
 from .api_server import ApiServer
+from .beacon.former import NO_FORMER
 from .child import ChildError
 from .config import Config
 from .datapath.base import KERNEL, Datapath
@@ -76,6 +77,7 @@ class Daemon:
         self._sessions = Sessions(config.sessions_path, datapath)
         self._trial_ends: Optional[asyncio.Future[None]] = None
         self._exit_down = False
+        self._former = NO_FORMER
 
     async def run(self) -> None:
         """Until SIGTERM, or until a part without which there is no mesh fails; its error is raised."""
@@ -166,11 +168,16 @@ class Daemon:
         state = self._in_force.state
         if state.view is None:
             return None
-        return Routing(state.view, state.preferences, not self._tunnel.exit_node_loops, self._exit_down)
+        return Routing(state.view, state.preferences, not self._tunnel.exit_node_loops, self._exit_down, self._former)
 
     async def _apply(self) -> None:
         view = self._in_force.state.view
         self._endpoints.use(peer.endpoint for peer in (view.peers if view else ()) if peer.endpoint)
+        if self._former != self._in_force.former:
+            # What was an address as any other has to go before it can be one that is only answered from.
+            self._former = NO_FORMER
+            await self._settle()
+            self._former = self._in_force.former
         await self._settle()
         self._relay.use(view)
         await self._following.use()
@@ -333,7 +340,10 @@ class Daemon:
             except StateError as error:
                 raise ApiError("state", str(error)) from error
             self._watch_trial()
-            await self._following.use()
+            if self._former == self._in_force.former:
+                await self._following.use()
+            else:
+                await self._apply()
             self._show_status()
         return {"confirmed": True}
 

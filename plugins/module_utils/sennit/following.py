@@ -87,7 +87,7 @@ class Following:
         """What is in force, or kept, may have changed."""
         state = self._in_force.state
         version = state.netmap.version if state.netmap else 0
-        await self.beacons.use(state.view, self._in_force.kept, version)
+        await self.beacons.use(state.view, self._in_force.kept, version, self._in_force.former)
 
     def pass_on(self) -> None:
         """Offer the map that is kept to others, before this host has made all that follows from it."""

@@ -14,9 +14,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import secrets
+import time
 from typing import Any, Optional
 
 from .api import ApiError
+from .beacon.former import Former, Left, leave, served
 from .beacon.messages import Kept
 from .config import Config
 from .log import logger
@@ -25,7 +27,7 @@ from .netmap.model import Netmap
 from .netmap.signing import MAX_SIGNED_BYTES
 from .netmap.view import View, derive
 from .preferences import DEFAULTS, Preferences, check_exit_node
-from .state import NetmapStore, PreferencesStore, StateError
+from .state import FormerStore, NetmapStore, PreferencesStore, StateError
 
 NETMAP = "netmap"
 PREFERENCES = "preferences"
@@ -90,9 +92,18 @@ class InForce:
         self._confirmed: Optional[str] = None
         self.kept: Optional[Kept] = None
         """The map that is written down, as it is passed on to others."""
+        self._left: Left = {}
+        self._left_store = FormerStore(config.former_path)
+        self._kept_netmap: Optional[Netmap] = None
         self.unsaved: Optional[str] = None
         """Why the map that is kept is not on the disk."""
         self._unsaved = b""
+
+    @property
+    def former(self) -> Former:
+        """The addresses that this node serves as a beacon though the map has them no more; none of a map on trial."""
+        on_trial = self.trial is not None and self.trial.proposal.what == NETMAP
+        return Former() if on_trial else served(self._left, self._public_key)
 
     # --- start
 
@@ -104,6 +115,10 @@ class InForce:
     def load_netmap(self) -> None:
         """That of the last run, if there is one. Raises NetmapError, StateError."""
         self._netmaps.remove_leftovers()
+        try:
+            self._left = self._left_store.load()
+        except StateError as error:
+            logger.error("nobody is served at former addresses: %s", error)
         signed = self._netmaps.load()
         if signed is None:
             logger.info("no netmap yet; waiting for one")
@@ -221,3 +236,17 @@ class InForce:
     def _keep_to_pass_on(self, proposal: Proposal) -> None:
         netmap = proposal.state.netmap
         self.kept = Kept.of(proposal.content, netmap.version) if netmap else None
+        if netmap:
+            self._leave(netmap, proposal.state.view)
+
+    def _leave(self, netmap: Netmap, view: Optional[View]) -> None:
+        """Remember the addresses that this map takes from nodes, if this one is a beacon."""
+        before, self._kept_netmap = self._kept_netmap, netmap
+        left = leave(self._left, before, netmap, time.time()) if view and view.beacon is not None else {}
+        if left == self._left:
+            return
+        self._left = left
+        try:
+            self._left_store.keep(left)
+        except StateError as error:
+            logger.error("after a restart nobody will be served at former addresses: %s", error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Optional
 
+from .beacon.former import NO_FORMER, Former
 from .host.routes import EXIT_ROUTES, Wanted, family_of
 from .netmap.view import PeerView, View, host_prefix
 from .preferences import Preferences
@@ -29,13 +30,15 @@ _UNANSWERED = 3
 @dataclasses.dataclass(frozen=True)
 class Routing:
     """One host's choice. ``carries`` is False while what is meant for the exit node must not be given to it, though it
-    must not go elsewhere either; ``exit_down`` is whether the exit node does not answer.
+    must not go elsewhere either; ``exit_down`` is whether the exit node does not answer. ``former``: addresses that a
+    beacon serves beside those of the view.
     """
 
     view: View
     preferences: Preferences
     carries: bool = True
     exit_down: bool = False
+    former: Former = NO_FORMER
 
     @property
     def exit_peer(self) -> Optional[PeerView]:
@@ -61,8 +64,14 @@ class Routing:
         peers = self.view.peers
         return Wanted(
             addresses=tuple(host_prefix(address) for address in self.view.addresses),
-            stub_addresses=tuple(host_prefix(address) for address in self.view.dns.stub if self.preferences.accept_dns),
-            peer_addresses=tuple(host_prefix(address) for peer in peers for address in peer.addresses),
+            stub_addresses=(
+                *(host_prefix(address) for address in self.view.dns.stub if self.preferences.accept_dns),
+                *map(host_prefix, self.former.own),
+            ),
+            peer_addresses=(
+                *(host_prefix(address) for peer in peers for address in peer.addresses),
+                *(prefix for peer in peers for prefix in self.former.prefixes(peer.public_key)),
+            ),
             subnet_routes=tuple(prefix for peer in peers for prefix in self._accepted(peer)),
             exit_node=self.preferences.exit_node is not None,
             exit_routes=self.exit_routes,
@@ -81,7 +90,7 @@ class Routing:
                 allowed_ips = (*allowed_ips, *EXIT_ROUTES)
         return PeerConfig(
             public_key=peer.public_key,
-            allowed_ips=allowed_ips,
+            allowed_ips=(*allowed_ips, *self.former.prefixes(peer.public_key)),
             endpoint=endpoint,
             persistent_keepalive=keepalive,
         )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -168,3 +169,25 @@ class WhereaboutsStore(_Store):
             for key, sighting in sightings
         ]
         self.save(json.dumps(content).encode() + b"\n", lasting=False)
+
+
+class FormerStore(_Store):
+    """Addresses that nodes had in earlier maps, and when they were left (seconds since the epoch)."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, _MAX_WHEREABOUTS_BYTES)
+
+    def load(self) -> dict[bytes, dict[str, float]]:
+        """By public key; empty when there is no file. Raises StateError."""
+        try:
+            content = json.loads(self._read() or b"{}")
+            return {
+                decode_key(key): {str(ipaddress.ip_address(address)): float(at) for address, at in left.items()}
+                for key, left in content.items()
+            }
+        except (_TooLargeError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise StateError(f"{self._path}: {error}") from error
+
+    def keep(self, left: Mapping[bytes, Mapping[str, float]]) -> None:
+        """Have these, and no others. Raises StateError."""
+        self.save(json.dumps({encode_key(key): addresses for key, addresses in left.items()}).encode() + b"\n")

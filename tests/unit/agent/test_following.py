@@ -36,7 +36,7 @@ class Streams:
         self.kept = None
         self.registry = Registry()
 
-    async def use(self, view, kept, version):
+    async def use(self, view, kept, version, _former):
         self.kept = kept
 
     async def answer_within(self, seconds):

@@ -25,6 +25,7 @@ from ..relay.offer import RelayOffer
 from ..wireguard.events import Endpoint
 from .client import Client
 from .exchange import NEVER, Answered, Delivered, Event, Offered
+from .former import NO_FORMER, Former
 from .messages import BeaconProtocolError, Kept, Nodes, Place, Relay
 from .offers import Offers
 from .registry import Registry
@@ -92,8 +93,10 @@ class Beacons:
         """Whether there is a stream to any beacon."""
         return any(client.stream for client in self._clients.values())
 
-    async def use(self, view: Optional[View], kept: Optional[Kept], version: int) -> None:
-        """Have streams as this view says, and offer this map over each. ``version`` is that in force, 0 if none is."""
+    async def use(self, view: Optional[View], kept: Optional[Kept], version: int, former: Former = NO_FORMER) -> None:
+        """Have streams as this view says, and offer this map over each. ``version`` is that in force, 0 if none is;
+        ``former``: what a beacon serves beside the view's addresses.
+        """
         self._view, self._version = view, version
         self._use_nodes(view)
         peers = {peer.name: peer for peer in (view.peers if view else ())}
@@ -104,7 +107,7 @@ class Beacons:
         for stream in list(self._served.values()):
             if not _same_place(stream.peer, peers.get(stream.peer.name)):
                 stream.close()
-        await self._server.use(view)
+        await self._server.use(view, former)
         for name, peer in beacons.items():
             if name not in self._clients:
                 self._clients[name] = Client(self._interface, peer, self._open_client, self._run)

@@ -15,6 +15,7 @@ from typing import Callable, Optional
 from ..log import logger
 from ..netmap.model import KIND_NODE
 from ..netmap.view import PeerView, View
+from .former import NO_FORMER, Former
 from .stream import prepare
 
 BACKLOG = 1024
@@ -36,12 +37,17 @@ class Server:
         self.problem: Optional[str] = None
         """Why nobody is served at one of the addresses, for those who look for it."""
 
-    async def use(self, view: Optional[View]) -> None:
-        """Serve the nodes of this view, if this node is a beacon in it. What does not work is tried again next time."""
+    async def use(self, view: Optional[View], former: Former = NO_FORMER) -> None:
+        """Serve the nodes of this view, if this node is a beacon in it, also by former addresses of it and them. What
+        does not work is tried again next time.
+        """
         port = view.beacon if view else None
         peers = view.peers if view and port is not None else ()
-        self._peers = {address: peer for peer in peers if peer.kind == KIND_NODE for address in peer.addresses}
-        place = (view.addresses if view and port is not None else (), port)
+        nodes = [peer for peer in peers if peer.kind == KIND_NODE]
+        self._peers = {
+            address: peer for peer in nodes for address in (*peer.addresses, *former.peers.get(peer.public_key, ()))
+        }
+        place = ((*view.addresses, *former.own) if view and port is not None else (), port)
         if place == self._place and self.problem is None:
             return
         await self._stop_listening()

@@ -47,8 +47,8 @@ class Wanted:
 
     exit_node: whether there is to be one; exit_routes: those of EXIT_ROUTES that are to lead there; exit_endpoint: its
     address in the underlay, as far as known. lan_access: whether the host's own LANs are reached directly then.
-    pools: the mesh's. stub_addresses: where this host's own resolver answers, on the interface too, but never the
-    source of anything sent elsewhere.
+    pools: the mesh's. stub_addresses: where this host's own resolver answers, and a beacon by its former addresses: on
+    the interface too, but never the source of what does not answer.
     """
 
     addresses: tuple[str, ...] = ()
