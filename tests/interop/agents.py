@@ -288,6 +288,8 @@ class Mesh:
         self.directory = directory
         self.signing_key = generate_signing_key()
         self.hosts = [Host(self, name, number) for number, name in enumerate(names, start=1)]
+        self.namespaces: list[str] = []
+        """Those besides the switch's and the hosts'."""
 
     def __enter__(self) -> Mesh:
         switch = f"{self.prefix}-sw"
@@ -307,7 +309,7 @@ class Mesh:
             if host.agent is not None:
                 host.stop(signal.SIGKILL)
             host.notifications.close()
-        for namespace in (f"{self.prefix}-sw", *(host.namespace for host in self.hosts)):
+        for namespace in (f"{self.prefix}-sw", *(host.namespace for host in self.hosts), *self.namespaces):
             run("ip", "netns", "del", namespace, check=False)
 
     def narrow(self, host: Host, mtu: int) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 from tests.interop.agents import run
 from tests.interop.namespaces import inside
+from tests.interop.streams import Stream, streams
 from tests.kernel.test_kernel_datapath import INTERFACE, MARK, PORT, generate_private_key
 
 from sennit.datapath.kernel import KernelDatapath
@@ -19,7 +17,6 @@ from sennit.wireguard.crypto import public_key_of
 from sennit.wireguard.events import Endpoint, PeerConfig
 
 FIRST, SECOND = "192.0.2", "198.51.100"
-PATTERN = bytes(range(251)) * 64
 PATIENCE = 60.0
 
 
@@ -44,55 +41,6 @@ class End:
 
     def run(self, *command: str) -> str:
         return run("ip", "netns", "exec", self.namespace, *command)
-
-
-class Stream:
-    """Bytes that never end, from one end to the other; what arrives is checked."""
-
-    def __init__(self, source: End, destination: End) -> None:
-        self.received = 0
-        self.failure = ""
-        self._over = threading.Event()
-        with inside(destination.namespace):
-            listener = socket.create_server((destination.address, 4000 + destination.number))
-        with inside(source.namespace):
-            sender = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
-        receiver = listener.accept()[0]
-        listener.close()
-        receiver.settimeout(PATIENCE)
-        self._threads = [
-            threading.Thread(target=work, args=(connection,))
-            for work, connection in ((self._send, sender), (self._receive, receiver))
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def close(self) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    async def goes_on(self, size: int = 1 << 18) -> None:
-        """Until so many more bytes have arrived."""
-        end = self.received + size
-        await until(lambda: self.received >= end or bool(self.failure), "more of the stream")
-        assert not self.failure
-
-    def _send(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            while not self._over.is_set():
-                connection.sendall(PATTERN)
-
-    def _receive(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                while chunk := connection.recv(1 << 16):
-                    at = self.received % len(PATTERN)
-                    if (PATTERN * (2 + len(chunk) // len(PATTERN)))[at : at + len(chunk)] != chunk:
-                        self.failure = f"not what was sent, after {self.received} bytes"
-                    self.received += len(chunk)
-            except OSError as error:
-                self.failure = str(error)
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
@@ -133,21 +81,16 @@ def ends(namespace: str) -> Iterator[tuple[End, End]]:
         run("ip", "netns", "del", far)
 
 
-@contextlib.contextmanager
-def streams(one: End, two: End) -> Iterator[tuple[Stream, Stream]]:
-    with contextlib.ExitStack() as stack:
-        there = Stream(one, two)
-        stack.callback(there.close)
-        back = Stream(two, one)
-        stack.callback(back.close)
-        yield there, back
+async def go_on(both: tuple[Stream, Stream]) -> None:
+    for stream in both:
+        await asyncio.to_thread(stream.goes_on)
 
 
 def test_a_stream_goes_on_while_both_move_to_another_path(ends: tuple[End, End]) -> None:
     one, two = ends
 
-    async def move(there: Stream, back: Stream) -> None:
-        await there.goes_on()
+    async def move(both: tuple[Stream, Stream]) -> None:
+        await go_on(both)
         assert one.endpoint_of(two) == two.at(FIRST)
         for net, other in ((SECOND, FIRST), (FIRST, SECOND)):
 
@@ -167,31 +110,28 @@ def test_a_stream_goes_on_while_both_move_to_another_path(ends: tuple[End, End])
             # It is in use: the other one is not needed any more.
             one.run("nft", f"add table ip cut; add chain ip cut out {{ type filter hook output priority 0; }}; "
                            f"add rule ip cut out ip daddr {other}.0/24 drop")  # fmt: skip
-            for stream in (there, back):
-                await stream.goes_on()
+            await go_on(both)
             assert moved()
             one.run("nft", "delete table ip cut")
 
-    with streams(one, two) as both:
-        asyncio.run(move(*both))
+    with streams(one.namespace, one.address, two.namespace, two.address) as both:
+        asyncio.run(move(both))
 
 
 def test_an_address_where_nobody_is_costs_little(ends: tuple[End, End]) -> None:
     one, two = ends
     dead = [(f"{FIRST}.{number}", PORT) for number in range(20, 28)]
 
-    async def probe(there: Stream, back: Stream) -> None:
-        await there.goes_on()
+    async def probe(both: tuple[Stream, Stream]) -> None:
+        await go_on(both)
         one.datapath.probe(two.public_key, dead)
-        for stream in (there, back):
-            await stream.goes_on()
+        await go_on(both)
         await until(lambda: two.public_key not in one.datapath._probes._running, "the end of the probe")
         assert one.endpoint_of(two) == two.at(FIRST)
-        for stream in (there, back):
-            await stream.goes_on()
+        await go_on(both)
 
-    with streams(one, two) as both:
-        asyncio.run(probe(*both))
+    with streams(one.namespace, one.address, two.namespace, two.address) as both:
+        asyncio.run(probe(both))
 
 
 def test_a_silent_peer_keeps_its_endpoint(ends: tuple[End, End]) -> None:

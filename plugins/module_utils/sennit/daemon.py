@@ -33,6 +33,7 @@ from .names import Names
 from .netmap.endpoint import literal_address, split_endpoint
 from .netmap.model import MALFORMED, TOO_LARGE, NetmapError, encode_key
 from .netmap.signing import MAX_SIGNED_BYTES
+from .paths.paths import Paths
 from .preferences import PreferencesError
 from .relay.process import Relay
 from .routing import DOWN, Routing, exit_state
@@ -93,6 +94,14 @@ class Daemon:
         self._load_endpoints()
         self._following.load()
         self._endpoints = Endpoints(self._endpoint_found, remembered=self._remembered)
+        self._paths = Paths(
+            self._datapath,
+            self._public_key,
+            self._following.beacons,
+            stated=self._endpoints.get,
+            relays_changed=self._configure_datapath,
+        )
+        self._following.beacons.moved = self._paths.look_again
         api = ApiServer(self._config.socket_path, self._answer, self._refuse_oversized)
         monitor = Monitor()
         parts: list[asyncio.Future[None]] = []
@@ -106,7 +115,7 @@ class Daemon:
             self._following.start()
             self._notifier.ready()
             parts += _start(self._watch_host(monitor), self._keep_house(), self._watch_exit_node(), _until(stop))
-            parts += _start(self._names.watch(), self._sessions.watch(), self._watch_peers())
+            parts += _start(self._names.watch(), self._sessions.watch(), self._watch_peers(), self._paths.run())
             done, _pending = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
                 part.result()
@@ -118,6 +127,7 @@ class Daemon:
             await self._endpoints.close()
             await _stop([*parts, *([self._trial_ends] if self._trial_ends else [])])
             monitor.close()
+            self._paths.close()
             self._sessions.close()
             # Routes go before the interface does, so that every removal is seen to work; and before them, names.
             async with self._changing:
@@ -181,6 +191,7 @@ class Daemon:
         await self._settle()
         self._relay.use(view)
         await self._following.use()
+        self._paths.use(view)
         preferences = self._in_force.state.preferences
         await self._names.apply(view.dns if view and preferences.accept_dns else None)
         self._remember_exit_node()
@@ -199,6 +210,7 @@ class Daemon:
 
     def _endpoint_found(self) -> None:
         self._configure_datapath()
+        self._paths.look_again()
         self._remember_exit_node()
 
     def _remember_exit_node(self) -> None:
@@ -220,11 +232,12 @@ class Daemon:
     def _configure_datapath(self) -> None:
         routing = self._routing()
         peers = routing.view.peers if routing else ()
-        self._datapath.configure(
+        configured = (
             {peer.public_key: routing.peer_config(peer, self._endpoints.get(peer.endpoint)) for peer in peers}
             if routing
             else {}
         )
+        self._datapath.configure({**self._paths.relay_peers, **configured})
 
     def _show_status(self) -> None:
         state = self._in_force.state
@@ -382,13 +395,14 @@ class Daemon:
             unreadable=self._unreadable,
             following=self._following,
             relay=self._relay,
+            paths=self._paths,
         )
 
     def _peer_status(self, params: dict[str, Any]) -> dict[str, Any]:
         view = self._in_force.state.view
         for peer in view.peers if view else ():
             if peer.name == params.get("name"):
-                return peer_status(peer, self._datapath.status().peers.get(peer.public_key))
+                return peer_status(peer, self._datapath.status().peers.get(peer.public_key), self._paths)
         raise ApiError("bad-request", f"params.name: no peer is called {str(params.get('name'))[:60]!r}")
 
     # --- what goes on by itself
@@ -401,6 +415,8 @@ class Daemon:
         def readable() -> None:
             if monitor.changed():
                 changed.set()
+                # Peers wait for that.
+                self._paths.host_changed()
 
         loop.add_reader(monitor.socket, readable)
         try:

@@ -20,6 +20,7 @@ from .names import Names
 from .netmap.endpoint import join_endpoint
 from .netmap.model import encode_key
 from .netmap.view import PeerView
+from .paths.paths import Paths
 from .relay.process import Relay
 from .routing import DOWN, Routing, exit_state
 from .wireguard.peer import PeerStatus
@@ -39,6 +40,7 @@ def status(
     unreadable: Sequence[str],
     following: Following,
     relay: Relay,
+    paths: Paths,
 ) -> dict[str, Any]:
     """All of it; ``routing`` is None while there is no netmap."""
     state = in_force.state
@@ -68,7 +70,7 @@ def status(
         "preferences": state.preferences.to_mapping(),
         "trial": _trial(in_force),
         "exit_node": _exit_node(in_force, routing, tunnel, live),
-        "peers": [peer_status(peer, live.peers.get(peer.public_key)) for peer in peers],
+        "peers": [peer_status(peer, live.peers.get(peer.public_key), paths) for peer in peers],
         "routes": [
             {
                 "prefix": prefix,
@@ -90,10 +92,10 @@ def status(
     }
 
 
-def peer_status(peer: PeerView, live: Optional[PeerStatus], path: Optional[Mapping[str, Any]] = None) -> dict[str, Any]:
+def peer_status(peer: PeerView, live: Optional[PeerStatus], paths: Paths) -> dict[str, Any]:
     """One peer; ``live`` is the datapath's PeerStatus, or None while it does not know the peer.
 
-    ``path``: {"kind": "lan", "ipv6", "direct" or "relay", "relay": a beacon's name or None}; None if it is not known.
+    "path": {"kind": "lan", "ipv6", "direct" or "relay", "relay": a beacon's name or None}; None without an endpoint.
     "rtt" is for those who measure (rtt.py).
     """
     endpoint = live.endpoint if live else None
@@ -106,7 +108,7 @@ def peer_status(peer: PeerView, live: Optional[PeerStatus], path: Optional[Mappi
         "unapproved_routes": list(peer.unapproved_routes),
         "exit_node": peer.exit_node,
         "allowed_ips": list(peer.allowed_ips),
-        "path": path,
+        "path": paths.path_of(peer.public_key, endpoint),
         "endpoint": join_endpoint(*endpoint) if endpoint else None,
         "configured_endpoint": peer.endpoint,
         "latest_handshake": live.latest_handshake if live else None,

@@ -99,6 +99,10 @@ class Links:
         """Raises OSError: ENODEV when it is gone."""
         return parse(self._netlink.get(_RTM_GETLINK, _IFINFOMSG.pack(0, 0, index, 0, 0)))
 
+    def all(self) -> list[Link]:
+        """Raises OSError."""
+        return [parse(body) for body in self._netlink.dump(_RTM_GETLINK, _IFINFOMSG.pack(0, 0, 0, 0, 0))]
+
     def add(self, name: str, kind: str) -> None:
         """Make an interface; the kernel loads the kind's module. Raises OSError: EOPNOTSUPP when it has none."""
         body = (

@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, Sennit contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The relays of the beacons as this node has them: each one more WireGuard peer, which nothing is routed to.
+
+Its keepalives hold the NAT open towards the relay, and tell it where this node is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Optional
+
+from ..beacon.whereabouts import Report
+from ..relay.offer import RelayOffer
+from ..wireguard.events import Endpoint, PeerConfig
+from .candidates import relay_order
+
+# Seconds; as wg(8) recommends for NAT.
+KEEPALIVE = 25
+# Addresses of one beacon that are remembered as its relay's: it may be reached at one of the LAN, and then at another.
+_MAX_ADDRESSES = 8
+
+
+class Relays:
+    """For the node with this public key."""
+
+    def __init__(self, public_key: bytes) -> None:
+        self._public_key = public_key
+        self._offers: dict[str, RelayOffer] = {}
+        self._at: dict[str, list[Endpoint]] = {}
+        """Where each relay is and was, by its beacon's name; the newest last."""
+        self._reports: Mapping[str, Report] = {}
+
+    def use(self, reports: Mapping[str, Report], addresses: Mapping[str, str], keys: Collection[bytes]) -> None:
+        """``reports`` are those of the beacons to which there is a stream, ``addresses`` where this node reaches the
+        beacons of the map, by name, and ``keys`` are those of the nodes.
+
+        The relay of a beacon whose stream has broken stays a peer, as that is how it is found to be well again.
+        """
+        self._reports = reports
+        for name, report in reports.items():
+            if report.relay is None or report.relay.public_key in keys:
+                self._offers.pop(name, None)
+            else:
+                self._offers[name] = report.relay
+        for name in self._offers.keys() - addresses.keys():
+            del self._offers[name]
+        for name in self._at.keys() - self._offers.keys():
+            del self._at[name]
+        for name, offer in self._offers.items():
+            endpoint = (addresses[name], offer.port)
+            known = self._at.setdefault(name, [])
+            if endpoint in known:
+                known.remove(endpoint)
+            known.append(endpoint)
+            del known[:-_MAX_ADDRESSES]
+
+    @property
+    def peers(self) -> dict[bytes, PeerConfig]:
+        """What the datapath needs to know of them."""
+        return {
+            offer.public_key: PeerConfig(offer.public_key, endpoint=self._at[name][-1], persistent_keepalive=KEEPALIVE)
+            for name, offer in self._offers.items()
+        }
+
+    @property
+    def endpoints(self) -> frozenset[Endpoint]:
+        """Every endpoint that is or was a relay's."""
+        return frozenset(endpoint for known in self._at.values() for endpoint in known)
+
+    def name_at(self, endpoint: Endpoint) -> Optional[str]:
+        """The beacon whose relay that is, if it is one."""
+        return next((name for name, known in self._at.items() if endpoint in known), None)
+
+    def between(self, peer: bytes) -> tuple[Endpoint, ...]:
+        """Those at which both this node and the peer are attached, as both prefer them."""
+        names = [
+            name
+            for name in self._offers
+            if name in self._reports
+            and self._is_attached(self._reports[name], self._public_key)
+            and self._is_attached(self._reports[name], peer)
+        ]
+        return tuple(self._at[name][-1] for name in relay_order(names, self._public_key, peer))
+
+    @staticmethod
+    def _is_attached(report: Report, public_key: bytes) -> bool:
+        whereabouts = report.nodes.get(public_key)
+        return whereabouts is not None and whereabouts.attached
