@@ -253,6 +253,25 @@ def test_the_peer_has_another_address() -> None:
     assert world.peer.endpoint == ELSEWHERE
 
 
+def test_a_nat_that_forgot_the_path_while_nothing_went_by_it() -> None:
+    """WireGuard waits for 15 s before it begins anew."""
+    world = connected(ways(IPV4), IPV4, endpoint=IPV4)
+    world.pass_by(10)
+    world.wanted = False
+    assert world.pass_by(25) == []
+    world.work = {ELSEWHERE, *RELAYS}
+    world.wanted = True
+    assert world.pass_by(3) == [Probe((IPV4, *RELAYS))]
+    assert world.peer.endpoint == RELAYS[0]
+
+
+def test_who_speaks_all_the_time_is_not_doubted_for_a_second_without_an_answer() -> None:
+    world = connected(ways(IPV4), IPV4, endpoint=IPV4)
+    world.pass_by(10)
+    world.work.clear()
+    assert world.pass_by(12) == []
+
+
 def test_a_doubt_about_nobody() -> None:
     world = World(ways(IPV4, stated=IPV4), endpoint=IPV4)
     world.plan.doubt()

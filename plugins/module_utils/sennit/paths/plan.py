@@ -6,8 +6,8 @@
 
 Theory of operation. The datapath is looked at about once a second, and each look finds one of three cases.
 
-    trouble   handshakes are not answered, this host's address is another, or the peer is not where it was: ask for it
-              everywhere at once, and have WireGuard's own handshakes go by a relay
+    trouble   nothing answers handshakes, or what follows a rest; this host's address is another, or the peer is not
+              where it was: ask for it everywhere at once, and have WireGuard's own handshakes go by a relay
     session   the path may be worse than what there is: ask for the peer at what is better, again and again, but less
               and less often. Its end does the same at about the same time, which opens both NATs
     neither   nobody wants the peer: it is left alone, and sent to by a relay unless the netmap says where it is
@@ -42,6 +42,10 @@ _WANTED_FOR = 3 * REKEY_TIMEOUT
 FIRST_GAP, LAST_GAP = 1.0, 60.0
 # A path that is not a relay's is left as it is when nothing better answered in so many rounds.
 _ROUNDS_ON_DIRECT = 6
+# Seconds after which a NAT may have forgotten a path that nothing goes by (RFC 4787, section 4.3), and those that an
+# answer may take then.
+_REST = 20.0
+_SILENCE = 2.0
 # Rounds of trouble before a session that nobody has proved to be dead goes by a relay.
 _ROUNDS_OF_DOUBT = 2
 
@@ -121,6 +125,9 @@ class Plan:
         self._doubt = False
         self._moved_at = _NEVER
         self._target = 0
+        self._heard_at = _NEVER
+        self._spoke_at: Optional[float] = None
+        """When the first was sent of what has not been answered by anything."""
 
     def doubt(self) -> None:
         """This host has other addresses: nobody may hear it at what the peers know."""
@@ -132,7 +139,7 @@ class Plan:
             self._know(ways, seen)
         self._notice(now, wall, seen)
         session = seen.latest_handshake is not None and wall - seen.latest_handshake < REJECT_AFTER_TIME
-        if self._doubt:
+        if self._doubt or self._is_silent(now):
             self._doubt = False
             if session:
                 self._doubted_at = wall
@@ -144,6 +151,12 @@ class Plan:
         return self._improve(now, seen) if session else self._rest(seen)
 
     # --- what there is
+
+    def _is_silent(self, now: float) -> bool:
+        """Whether the peer is spoken to again after a rest, in which NATs forget, and does not answer."""
+        if self._doubted_at is not None or self._spoke_at is None:
+            return False
+        return now - self._spoke_at >= _SILENCE and self._spoke_at - self._heard_at >= _REST
 
     def _know(self, ways: Ways, seen: PeerStatus) -> None:
         gone = seen.endpoint in self._ways.direct and seen.endpoint not in ways.direct
@@ -160,6 +173,10 @@ class Plan:
         sent = seen.tx_bytes - before.tx_bytes - probed * INITIATION_LENGTH
         if not _is_no_data(received) or sent > _MOST_WITHOUT_DATA:
             self._active_at = now
+        if received > 0:
+            self._heard_at, self._spoke_at = now, None
+        elif self._spoke_at is None and not _is_no_data(sent):
+            self._spoke_at = now
         self._notice_answers(now, before, seen)
         if self._doubted_at is not None:
             renewed = seen.latest_handshake is not None and seen.latest_handshake >= self._doubted_at
