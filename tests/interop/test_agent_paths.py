@@ -53,7 +53,7 @@ def wait_for_path(host: Host, other: Host, *kinds: str, timeout: float = 90.0) -
              f"{path(one, peer)}, {one.peer(peer.name)['endpoint']}\n{one.log}", timeout)  # fmt: skip
 
 
-def answers(host: Host, other: Host, seconds: float = 10) -> bool:
+def answers(host: Host, other: Host, seconds: float = 30) -> bool:
     command = ["ping", "-n", "-q", "-i", "0.2", "-c", "1", "-w", f"{seconds:g}", other.addresses[0]]
     return "1 received" in host.run(*command, check=False).replace(" packets", "")
 
