@@ -62,7 +62,7 @@ def add_switches(lab: str, topology: Topology) -> None:
     ip_batch(
         switch,
         # Without snooping a bridge does not hold back the multicast that IPv6 neighbour discovery uses.
-        [f"link add {name} up type bridge stp_state 0 forward_delay 0 mcast_snooping 0" for name in topology.networks],
+        [f"link add name {name} up type bridge stp_state 0 forward_delay 0 mcast_snooping 0" for name in topology.networks],
     )
 
 
