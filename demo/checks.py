@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ LAB = [str(Path(__file__).parent.parent / "tests" / "lab" / "lab"), "--lab", "de
 
 NODES = ("alpha", "beta", "harbor", "wharf")
 STATIC_PEER = "stock"
+BEACON = "alpha"
+# Behind NAT. Of two of these, one has to be found by the beacon and the other has to be relayed.
+WRITER, GUEST, RIDER = "writer", "guest", "rider"
 DOMAIN = "demo.internal"
 # Each host's addresses, IPv4 and IPv6, as tests/lab/topologies/demo.yml gives them.
 PRINTER = ("192.168.50.20", "fd50:5e9:1::20")
@@ -268,11 +272,82 @@ def exit_node() -> Iterator[Row]:
         on("beta", "sennit set --exit-node none --no-exit-node-allow-lan-access")
 
 
+def behind_nat() -> Iterator[Row]:
+    """Two pairs of nodes, each node behind a NAT of its own."""
+    yield between(f"{WRITER} and {GUEST}, behind two NATs, find a direct path", WRITER, GUEST, "direct")
+    yield between(
+        f"{GUEST} and {RIDER}, whose NATs allow none, are relayed by {BEACON}", GUEST, RIDER, f"relayed by {BEACON}"
+    )
+
+
+def between(what: str, one: str, other: str, wanted: str) -> Row:
+    """The path that two nodes settle on, and a transfer over it."""
+    address = mesh_addresses()[other][0]
+    ping(one, address)
+    path = endpoint = ""
+    deadline = time.monotonic() + 30
+    while path != wanted and time.monotonic() < deadline:
+        path, endpoint = path_to(one, other)
+        time.sleep(0.2)
+    on(other, "head -c 4000000 /dev/urandom > /var/tmp/large")
+    digest = on(other, "sha256sum < /var/tmp/large")
+    on(other, "systemd-run --quiet --collect --unit serve python3 -m http.server --bind :: --directory /var/tmp 8080")
+    try:
+        # The server may take a moment.
+        options = "--silent --retry 20 --retry-delay 1 --retry-connrefused --max-time 60"
+        fetched = on(one, f"curl {options} http://{address}:8080/large | sha256sum", check=False)
+    finally:
+        on(other, "systemctl stop serve")
+    rtt = ping(one, address)
+    arrived = "4 MB arrived whole" if fetched == digest else "4 MB did not arrive"
+    measured = f"{path or 'no path'}, {endpoint}; round trip {rtt} ms; {arrived} by TCP"
+    return Row(what, measured, path == wanted and rtt is not None and fetched == digest)
+
+
+def path_to(one: str, other: str) -> tuple[str, str]:
+    """How a node reaches another just now, and its endpoint; empty if it does not."""
+    peers = json.loads(on(one, "sennit status --json"))["peers"]
+    peer = next(peer for peer in peers if peer["name"] == other)
+    path = peer["path"] or {"kind": "", "relay": None}
+    return f"relayed by {path['relay']}" if path["relay"] else path["kind"], peer["endpoint"] or ""
+
+
+class OutOfReach:
+    """While the block runs, Ansible cannot reach the host."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        rule = "tcp dport 22 reject with tcp reset"
+        chain = "chain inet closed input { type filter hook input priority 0; }"
+        on(self._host, f"nft 'add table inet closed; add {chain}; add rule inet closed input {rule}'")
+
+    def __exit__(self, *_: object) -> None:
+        on(self._host, "nft delete table inet closed")
+
+
+def pushed(name: str, since: float) -> Row:
+    """Whether a name that a play has just made is known where that play could not go. ``since``: the play's end."""
+    found: list[str] = []
+    while not found and time.monotonic() < since + 30:
+        found = libc_addresses(RIDER, f"{name}.{DOMAIN}")
+    seconds = time.monotonic() - since
+    netmap = json.loads(on(RIDER, "sennit status --json"))["netmap"]
+    return Row(
+        f"site.yml adds the name {name}; {RIDER}, which Ansible cannot reach, knows it",
+        f"{', '.join(found) or 'not found'}, {max(seconds, 0):.1f} s after the play at most; version "
+        f"{netmap['version']}, from {netmap['origin']}",
+        bool(found) and netmap["origin"] == f"beacon {BEACON}",
+    )
+
+
 def everything() -> Iterator[Row]:
-    """Every line of the demo's table but the last (the second run), in order."""
+    """Every line of the demo's table but the last ones, which run a playbook, in order."""
     yield from pings(NODES, NODES)
     yield from transfer()
     yield from pings((STATIC_PEER,), ("alpha", "beta"))
     yield from names()
     yield from site_to_site()
     yield from exit_node()
+    yield from behind_nat()
