@@ -59,10 +59,11 @@ def add_switches(lab: str, topology: Topology) -> None:
     switch = namespace(lab, SWITCH)
     # A bridge only passes frames on; it must not answer for IPv6 itself.
     _add_namespace(switch, ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"])
+    # Without snooping a bridge does not hold back the multicast that IPv6 neighbour discovery uses.
+    options = "stp_state 0 forward_delay 0 mcast_snooping 0"
     ip_batch(
         switch,
-        # Without snooping a bridge does not hold back the multicast that IPv6 neighbour discovery uses.
-        [f"link add name {name} up type bridge stp_state 0 forward_delay 0 mcast_snooping 0" for name in topology.networks],
+        [f"link add name {name} up type bridge {options}" for name in topology.networks],
     )
 
 

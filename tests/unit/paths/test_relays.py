@@ -8,7 +8,7 @@ from sennit.relay.offer import RelayOffer
 
 OWN, PEER, OTHER = (bytes([number]) * 32 for number in (1, 2, 3))
 KEYS = {name: bytes([number]) * 32 for number, name in enumerate(("alpha", "beta", "gamma"), start=10)}
-AT = {"alpha": "192.0.2.1", "beta": "192.0.2.2", "gamma": "192.0.2.3"}
+AT = {"alpha": ["192.0.2.1"], "beta": ["192.0.2.2"], "gamma": ["192.0.2.3"]}
 
 
 def report(name: str, *attached: bytes, port: int = 21473) -> Report:
@@ -46,7 +46,7 @@ def test_a_beacon_whose_stream_has_broken_forwards_nothing_new_but_stays_a_peer(
     assert made.between(PEER) == () and made.peers.keys() == {KEYS["alpha"]}
     assert made.name_at(("192.0.2.1", 21473)) == "alpha"
     # Until the map has it no more, or it has no relay any more.
-    made.use({}, {"beta": "192.0.2.2"}, {OWN, PEER, OTHER})
+    made.use({}, {"beta": ["192.0.2.2"]}, {OWN, PEER, OTHER})
     assert made.peers == {} and made.endpoints == frozenset()
     made = relays(alpha=report("alpha", OWN, PEER))
     made.use({"alpha": Report(None, {}, None)}, AT, {OWN, PEER, OTHER})
@@ -56,7 +56,7 @@ def test_a_beacon_whose_stream_has_broken_forwards_nothing_new_but_stays_a_peer(
 def test_a_relay_that_is_reached_elsewhere_is_known_at_its_old_address_too() -> None:
     made = relays(alpha=report("alpha", OWN, PEER))
     for number in range(20):
-        made.use({"alpha": report("alpha", OWN, PEER)}, {"alpha": f"198.51.100.{number}"}, set())
+        made.use({"alpha": report("alpha", OWN, PEER)}, {"alpha": [f"198.51.100.{number}"]}, set())
     assert made.peers[KEYS["alpha"]].endpoint == ("198.51.100.19", 21473)
     assert made.between(PEER) == (("198.51.100.19", 21473),)
     assert made.name_at(("198.51.100.18", 21473)) == "alpha"
@@ -66,3 +66,16 @@ def test_a_relay_that_is_reached_elsewhere_is_known_at_its_old_address_too() -> 
 def test_a_relay_with_the_key_of_a_node_is_none() -> None:
     impostor = Report(RelayOffer(21473, PEER), {}, None)
     assert relays(alpha=impostor).peers == {}
+
+
+def test_a_relay_that_does_not_answer_is_asked_at_its_other_address_and_then_again_at_the_first() -> None:
+    both = {"alpha": ["2001:db8::1", "192.0.2.1"]}
+    reports = {"alpha": report("alpha", OWN, PEER)}
+    made = Relays(OWN)
+    for address in ("2001:db8::1", "192.0.2.1", "2001:db8::1"):
+        made.use(reports, both, {OWN, PEER, OTHER})
+        assert made.peers[KEYS["alpha"]].endpoint == (address, 21473)
+        # What is said of another endpoint, or of another relay, is of before.
+        assert not made.no_answer(KEYS["alpha"], ("192.0.2.9", 21473))
+        assert not made.no_answer(KEYS["beta"], (address, 21473))
+        assert made.no_answer(KEYS["alpha"], (address, 21473))

@@ -19,7 +19,8 @@ from ..log import logger
 from ..netmap.view import PeerView, View
 from ..sessions import live_sessions
 from ..wireguard.events import Endpoint, PeerConfig
-from .candidates import MAX_CANDIDATES, RELAY, Local, kind_of, ranked
+from ..wireguard.peer import PeerStatus
+from .candidates import LAN, MAX_CANDIDATES, RELAY, Local, kind_of, ranked
 from .local import LocalAddresses
 from .plan import Move, Plan, Ways
 from .relays import Relays
@@ -33,6 +34,8 @@ _RATE = 512
 _BUSY_INTERVAL = 0.05
 # For how long after a change there may be more to see: an IPv6 address is used when nobody else has turned out to.
 _UNSETTLED = 5.0
+# Initiations without an answer after which a relay is asked at another address: 10 s after the first.
+_UNANSWERED = 3
 # What the clock that counts suspended time may be ahead of before that was a suspend.
 _SUSPEND = 2.0
 
@@ -79,6 +82,8 @@ class Paths:
         self._reached: dict[str, str] = {}
         """The address at which each beacon was last heard directly, by name."""
         self._waiting: dict[bytes, tuple[Endpoint, ...]] = {}
+        self._asked_elsewhere: dict[bytes, int] = {}
+        """Initiations to each relay without an answer, but at another address than now."""
         self._budget = float(_BURST)
         self._budget_at = 0.0
         self._suspended = _suspended()
@@ -98,7 +103,7 @@ class Paths:
         """What beacons say of nodes has changed, or where the name of an endpoint leads."""
         peers = self._view.peers if self._view else ()
         reports = self._beacons.reports
-        self._relays.use(reports, self._beacon_addresses(), {peer.public_key for peer in peers})
+        self._relays.use(reports, self._relay_addresses(), {peer.public_key for peer in peers})
         every_relay = self._relays.endpoints
         for peer in peers:
             self._renew_ways(peer, reports, every_relay)
@@ -182,6 +187,7 @@ class Paths:
             self._announce()
         now, wall = time.monotonic(), time.time()
         self._see_beacons(live_sessions(status.peers, wall))
+        self._see_relays(status.peers)
         for key, plan in self._plans.items():
             seen = status.peers.get(key)
             if seen is None:
@@ -206,13 +212,24 @@ class Paths:
 
     # --- beacons, and the ways to a peer
 
-    def _beacon_addresses(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+    def _relay_addresses(self) -> dict[str, tuple[str, ...]]:
+        """Where the relay of each beacon may be: first by the other family than the beacon itself is reached by."""
+        found: dict[str, tuple[str, ...]] = {}
+        pools = self._view.network.pools if self._view else ()
         for beacon in self._view.beacons if self._view else ():
             stated = self._stated(beacon.endpoint)
             address = self._reached.get(beacon.name) or (stated[0] if stated else None)
-            if address is not None:
-                found[beacon.name] = address
+            if address is None:
+                continue
+            report = self._beacons.reports.get(beacon.name)
+            told = report.nodes.get(beacon.public_key) if report else None
+            candidates = told.candidates if told else ()
+            others = [
+                endpoint[0]
+                for endpoint in ranked((each.endpoint for each in candidates), self._local, self._port, pools)
+                if (":" in endpoint[0]) != (":" in address) and kind_of(endpoint, self._local) != LAN
+            ]
+            found[beacon.name] = (*others[:1], address)
         return found
 
     def _see_beacons(self, sessions: Mapping[bytes, Endpoint]) -> None:
@@ -225,6 +242,19 @@ class Paths:
         if reached != self._reached:
             self._reached = reached
             self.look_again()
+
+    def _see_relays(self, peers: Mapping[bytes, PeerStatus]) -> None:
+        """One that does not answer may at another address."""
+        for key in self.relay_peers.keys() & peers.keys():
+            seen = peers[key]
+            # Counted since the last answer, of which there may be none yet when the address is another already.
+            before = min(self._asked_elsewhere.get(key, 0), seen.unanswered)
+            self._asked_elsewhere[key] = before
+            if seen.endpoint is None or seen.unanswered - before < _UNANSWERED:
+                continue
+            if self._relays.no_answer(key, seen.endpoint):
+                self._asked_elsewhere[key] = seen.unanswered
+                self.look_again()
 
     def _renew_ways(self, peer: PeerView, reports: Mapping[str, Report], every_relay: frozenset[Endpoint]) -> None:
         stated = self._stated(peer.endpoint)

@@ -4,12 +4,13 @@
 
 """The relays of the beacons as this node has them: each one more WireGuard peer, which nothing is routed to.
 
-Its keepalives hold the NAT open towards the relay, and tell it where this node is.
+Its keepalives hold the NAT open towards the relay, and tell it where this node is. They go over the other family than
+the session with the beacon where both ends have both: so the beacon knows how this node looks from outside in either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Optional
 
 from ..beacon.whereabouts import Report
@@ -31,11 +32,15 @@ class Relays:
         self._offers: dict[str, RelayOffer] = {}
         self._at: dict[str, list[Endpoint]] = {}
         """Where each relay is and was, by its beacon's name; the newest last."""
+        self._silent: dict[str, set[str]] = {}
+        """Addresses at which each did not answer."""
         self._reports: Mapping[str, Report] = {}
 
-    def use(self, reports: Mapping[str, Report], addresses: Mapping[str, str], keys: Collection[bytes]) -> None:
+    def use(
+        self, reports: Mapping[str, Report], addresses: Mapping[str, Sequence[str]], keys: Collection[bytes]
+    ) -> None:
         """``reports`` are those of the beacons to which there is a stream, ``addresses`` where this node reaches the
-        beacons of the map, by name, and ``keys`` are those of the nodes.
+        beacons of the map, by name and as preferred for their relays, and ``keys`` are those of the nodes.
 
         The relay of a beacon whose stream has broken stays a peer, as that is how it is found to be well again.
         """
@@ -49,13 +54,30 @@ class Relays:
             del self._offers[name]
         for name in self._at.keys() - self._offers.keys():
             del self._at[name]
+            self._silent.pop(name, None)
         for name, offer in self._offers.items():
-            endpoint = (addresses[name], offer.port)
+            endpoint = (self._preferred(name, addresses[name]), offer.port)
             known = self._at.setdefault(name, [])
             if endpoint in known:
                 known.remove(endpoint)
             known.append(endpoint)
             del known[:-_MAX_ADDRESSES]
+
+    def no_answer(self, public_key: bytes, endpoint: Endpoint) -> bool:
+        """The relay with this key does not answer at this endpoint; whether use() should be called, to try another."""
+        name = next((name for name, offer in self._offers.items() if offer.public_key == public_key), None)
+        if name is None or endpoint != self._at[name][-1]:
+            return False
+        self._silent.setdefault(name, set()).add(endpoint[0])
+        return True
+
+    def _preferred(self, name: str, addresses: Sequence[str]) -> str:
+        silent = self._silent.setdefault(name, set())
+        silent &= set(addresses)
+        if len(silent) == len(set(addresses)):
+            # It was the relay, or this host's network: begin again.
+            silent.clear()
+        return next(address for address in addresses if address not in silent)
 
     @property
     def peers(self) -> dict[bytes, PeerConfig]:
