@@ -6,9 +6,10 @@ Each has a wire of its own to the beacon, which forwards no packet: whatever pas
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.interop.agents import Mesh, run
 from tests.interop.hostile import BEACON_PORT
@@ -18,80 +19,119 @@ from tests.interop.wireguard import Interface, Namespace
 from sennit.netmap.model import KIND_NODE, Node
 
 RELAY_PORT = 21473
-KEEPALIVE = ("persistent-keepalive", "25")
+
+
+class Member:
+    """A node: an interface behind a wire of its own. ``families``: of its underlay."""
+
+    def __init__(self, relayed: Relayed, number: int, implementation: str, families: tuple[int, ...]) -> None:
+        self.relayed = relayed
+        self.number = number
+        self.directory = relayed.directory / f"n{number}"
+        self.directory.mkdir()
+        self.net = relayed.stack.enter_context(Namespace(f"n{number}"))
+        self.namespace = self.net.name
+        self.port_of_beacon = f"to{number}"
+        self.underlay = [f"198.51.{number}.2" if family == 4 else f"2001:db8:{number}::2" for family in families]
+        self.relay = f"198.51.{number}.1:{RELAY_PORT}" if 4 in families else f"[2001:db8:{number}::1]:{RELAY_PORT}"
+        self._plug_in(families)
+        self.inner = (f"100.64.1.{number}", f"fd5e::1:{number}")
+        self.interface = Interface(self.net, implementation, f"{self.inner[0]}/10", f"{self.inner[1]}/48")
+
+    def _plug_in(self, families: tuple[int, ...]) -> None:
+        beacon = self.relayed.beacon
+        self.net.ip("link", "add", "eth0", "type", "veth", "peer", "name", self.port_of_beacon,
+                    "netns", beacon.namespace)  # fmt: skip
+        self.net.ip("link", "set", "eth0", "up")
+        run("ip", "-n", beacon.namespace, "link", "set", self.port_of_beacon, "up")
+        for family, address in zip(families, self.underlay, strict=True):
+            length = 24 if family == 4 else 64
+            self.net.address("eth0", f"{address}/{length}")
+            run("ip", "-n", beacon.namespace, "addr", "add", f"{address[:-1]}1/{length}",
+                "dev", self.port_of_beacon, *(["nodad"] if family == 6 else []))  # fmt: skip
+
+    @property
+    def node(self) -> Node:
+        return Node(f"n{self.number}", KIND_NODE, base64.b64decode(self.interface.public_key), self.inner)
+
+    def run(self, *command: str, check: bool = True) -> str:
+        return self.net.run(*command, check=check)
+
+    def attach(self, keepalive: int = 25) -> None:
+        """As every node does it: the relay is a peer without allowed IPs, kept alive."""
+        self.interface.set("peer", self.relayed.public_key, "endpoint", self.relay, "persistent-keepalive",
+                           str(keepalive))  # fmt: skip
+
+    def know(self, other: Member) -> None:
+        """The other's endpoint is the relay."""
+        self.interface.know(other.interface, ",".join(other.inner), "endpoint", self.relay)
+
+    def ping(self, other: Member, wait: int = 10) -> None:
+        self.net.ping(other.inner[0], wait=wait)
+
+    def ping_in_vain(self, other: Member) -> None:
+        self.net.ping_in_vain(other.inner[0])
 
 
 class Relayed:
-    """``beacon`` is the host of the relay; join() adds interfaces, and publish() makes nodes of them."""
+    """``beacon`` is the host of the relay; join() makes members, publish() nodes of them."""
 
     def __init__(self, mesh: Mesh, stack: ExitStack) -> None:
         self.beacon = mesh.hosts[0]
+        self.directory = mesh.directory
+        self.stack = stack
+        self.members: list[Member] = []
         self._mesh = mesh
-        self._stack = stack
         self._version = 0
-        self.nodes: list[Interface] = []
-        self._number = 0
 
-    def wire(self, *families: int) -> tuple[Namespace, int]:
-        """A namespace with a wire to the beacon and addresses on it, and its number."""
-        self._number += 1
-        number = self._number
-        namespace = self._stack.enter_context(Namespace(f"n{number}"))
-        theirs = f"to{number}"
-        namespace.ip("link", "add", "eth0", "type", "veth", "peer", "name", theirs, "netns", self.beacon.namespace)
-        namespace.ip("link", "set", "eth0", "up")
-        run("ip", "-n", self.beacon.namespace, "link", "set", theirs, "up")
-        for family in families or (4, 6):
-            near, far, length = _addresses(family, number)
-            namespace.address("eth0", f"{near}/{length}")
-            options = ["nodad"] if family == 6 else []
-            run("ip", "-n", self.beacon.namespace, "addr", "add", f"{far}/{length}", "dev", theirs, *options)
-        return namespace, number
+    def join(self, implementation: str, *families: int) -> Member:
+        member = Member(self, len(self.members) + 1, implementation, families or (4, 6))
+        self.members.append(member)
+        return member
 
-    def join(self, implementation: str, *families: int) -> Interface:
-        """An interface behind a wire of its own, with addresses of these families (both)."""
-        namespace, number = self.wire(*families)
-        interface = Interface(namespace, implementation, f"100.64.1.{number}/10", f"fd5e::1:{number}/48")
-        interface.relay = _endpoint(families[0] if families else 4, number)  # type: ignore[attr-defined]
-        interface.inner = f"100.64.1.{number}", f"fd5e::1:{number}"  # type: ignore[attr-defined]
-        self.nodes.append(interface)
-        return interface
-
-    def publish(self, *left_out: Interface) -> None:
-        """Have the beacon use a map of all of them but those."""
+    def publish(self, *left_out: Member, beacon: bool = True) -> None:
+        """Have the beacon use a map of all but those."""
         self._version += 1
-        nodes = [
-            Node(interface.name, KIND_NODE, base64.b64decode(interface.public_key), interface.inner)  # type: ignore[attr-defined]
-            for interface in self.nodes
-            if interface not in left_out
-        ]
-        self.beacon.apply(self._mesh.netmap(self._version, self.beacon.node(beacon=BEACON_PORT), *nodes))
+        nodes = [member.node for member in self.members if member not in left_out]
+        own = self.beacon.node(**({"beacon": BEACON_PORT} if beacon else {}))
+        self.beacon.apply(self._mesh.netmap(self._version, own, *nodes))
+
+    def connect(self, *members: Member) -> None:
+        """Publish them, attach them, and make each a peer of the others."""
+        self.publish()
+        for member in members:
+            member.attach()
+            for other in members:
+                if other is not member:
+                    member.know(other)
+        self.wait_attached(len(members))
 
     @property
-    def status(self) -> dict[str, object]:
-        status: dict[str, object] = self.beacon.status()["beacon"]["relay"]
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.beacon.status()["beacon"]["relay"]
         return status
 
+    @property
+    def public_key(self) -> str:
+        wait(lambda: self.status["public_key"] is not None, f"a relay\n{self.beacon.log}")
+        return str(self.status["public_key"])
+
     def wait_attached(self, count: int) -> None:
-        wait(lambda: self.status["attached"] == count, f"{count} attached\n{self.status}\n{self.beacon.log}")
+        self._wait(lambda: self.status["attached"] == count, f"{count} attached")
 
-    def attach(self, *interfaces: Interface) -> None:
-        """As a node does it: the relay as a peer without allowed IPs, kept alive."""
-        wait(lambda: self.status["public_key"] is not None, f"the relay\n{self.beacon.log}")
-        for interface in interfaces:
-            interface.set("peer", str(self.status["public_key"]), "endpoint", interface.relay, *KEEPALIVE)  # type: ignore[attr-defined]
+    def wait_dropped(self, reason: str, count: int) -> None:
+        """Counters come once in a second."""
+        self._wait(lambda: self.status["drops"].get(reason, 0) >= count, f"{count} times {reason}")
 
-    @staticmethod
-    def introduce(one: Interface, two: Interface) -> None:
-        """Each as a peer of the other, whose endpoint is the relay."""
-        for near, far in ((one, two), (two, one)):
-            near.know(far, ",".join(far.inner), "endpoint", near.relay)  # type: ignore[attr-defined]
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            wait(condition, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.status}\n{self.beacon.log}") from None
 
-    def pid(self) -> int:
-        """The relay's process."""
-        found = [pid for pid in self.beacon.workers() if Path(f"/proc/{pid}/comm").read_text() == "sennit-relay\n"]
-        assert len(found) == 1, found
-        return found[0]
+    def pids(self) -> list[int]:
+        """Of the relay's processes."""
+        return [pid for pid in self.beacon.workers() if Path(f"/proc/{pid}/comm").read_text() == "sennit-relay\n"]
 
 
 @contextmanager
@@ -102,14 +142,3 @@ def relayed(directory: Path, **config: object) -> Iterator[Relayed]:
         beacon.run("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
         beacon.start()
         yield Relayed(mesh, stack)
-
-
-def _addresses(family: int, number: int) -> tuple[str, str, int]:
-    if family == 4:
-        return f"198.51.{number}.2", f"198.51.{number}.1", 24
-    return f"2001:db8:{number}::2", f"2001:db8:{number}::1", 64
-
-
-def _endpoint(family: int, number: int) -> str:
-    far = _addresses(family, number)[1]
-    return f"[{far}]:{RELAY_PORT}" if family == 6 else f"{far}:{RELAY_PORT}"

@@ -35,8 +35,8 @@ from .offer import RelayOffer, relay_private_key
 
 # Seconds. For how long those count as attached that were so when the process died.
 GRACE = 10.0
-# How often, at most, to write down who is attached, for an agent that is killed.
-WRITE_INTERVAL = 60.0
+# How long after a change to write down who is attached, for an agent that is killed.
+WRITE_DELAY = 2.0
 
 _NOTHING = Report({}, 0, 0, {})
 
@@ -57,7 +57,7 @@ class Relay:
         self._before: dict[bytes, Path] = {}
         """Who was attached when the last process died, as far as they have not come back."""
         self._forgetting: Optional[asyncio.TimerHandle] = None
-        self._written_at = float("-inf")
+        self._writing: Optional[asyncio.TimerHandle] = None
         self._counted = _NOTHING
         self._counted_before = _NOTHING
         """By processes that are no more."""
@@ -146,9 +146,10 @@ class Relay:
             self._life.cancel()
         self._life = None
         self.problem = None
-        if self._forgetting is not None:
-            self._forgetting.cancel()
-            self._forgetting = None
+        for timer in (self._forgetting, self._writing):
+            if timer is not None:
+                timer.cancel()
+        self._forgetting = self._writing = None
         if self._offer is not None or self.attached:
             self._offer = None
             self._attached.clear()
@@ -219,8 +220,8 @@ class Relay:
                         self._attached.pop(public_key, None)
                     else:
                         self._attached[public_key] = path
-                if time.monotonic() - self._written_at >= WRITE_INTERVAL:
-                    self._write()
+                if self._writing is None:
+                    self._writing = asyncio.get_running_loop().call_later(WRITE_DELAY, self._write)
                 self._changed()
 
     def _account(self) -> None:
@@ -260,7 +261,7 @@ class Relay:
         self.problem = problem
 
     def _write(self) -> None:
-        self._written_at = time.monotonic()
+        self._writing = None
         try:
             self._store.keep(self.attached, time.time())
         except StateError as error:
