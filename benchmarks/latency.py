@@ -22,13 +22,13 @@ def measure(subjects: list[Subject], rounds: int, seconds: float) -> list[record
         for state, beside in (("rest", _nothing), ("load", _stream)):
             for subject in subjects:
                 with beside(subject, seconds):
-                    times = _round_trips(subject, seconds)
+                    times = round_trips(subject, seconds)
                 found.add(f"latency-{state}-p50", subject.name, statistics.median(times), "ms")
                 found.add(f"latency-{state}-p99", subject.name, statistics.quantiles(times, n=100)[98], "ms")
     return found.records()
 
 
-def _round_trips(subject: Subject, seconds: float) -> list[float]:
+def round_trips(subject: Subject, seconds: float) -> list[float]:
     count = str(int(seconds / _INTERVAL))
     return [float(time) for time in _TIME.findall(
         subject.near.run("ping", "-n", "-i", str(_INTERVAL), "-c", count, "-W", "2", subject.address)
@@ -48,7 +48,7 @@ def _stream(subject: Subject, seconds: float) -> Iterator[None]:
         client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             # A stream that has just begun is not yet as fast as it gets.
-            _round_trips(subject, 0.5)
+            round_trips(subject, 0.5)
             yield
         finally:
             client.kill()

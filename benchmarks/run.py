@@ -28,6 +28,7 @@ from benchmarks import (  # noqa: E402
     plot,
     records,
     recovery,
+    relayed,
     rest,
     streams,
 )
@@ -47,6 +48,7 @@ ALONE = {
     "memory": memory.measure,
     "handshakes": handshakes.measure,
     "recovery": recovery.measure,
+    "relayed": relayed.measure,
     "names": names.measure,
     "site": fleet.site_again,
     "netmaps": netmaps.measure,
