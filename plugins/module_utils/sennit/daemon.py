@@ -457,7 +457,7 @@ class Daemon:
             self._attached_changed.clear()
             view = self._in_force.state.view
             if view and view.beacon is not None:
-                self._following.observe(self._datapath.status().peers, self._relay)
+                self._following.observe(self._datapath.status().peers, self._relay, self._paths.relay_endpoints)
 
     async def _watch_exit_node(self) -> None:
         """With exit_node_fail_open, notice that the exit node is down, or up again."""

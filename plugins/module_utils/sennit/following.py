@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Any, Optional, Protocol
 
 from .api import ApiError
@@ -105,26 +105,16 @@ class Following:
         if self._is_beacon:
             self._last_seen.keep(time.monotonic())
 
-    def observe(self, peers: Mapping[bytes, PeerStatus], relay: Relay) -> None:
+    def observe(self, peers: Mapping[bytes, PeerStatus], relay: Relay, relay_endpoints: Collection[Endpoint]) -> None:
         """What the datapath says of the peers, and the relay of the nodes that are attached to it: this is a beacon's
-        to tell others.
+        to tell others. ``relay_endpoints`` are those of other beacons' relays.
         """
         if not self._is_beacon:
             return
-        relays = set(self._relay_endpoints(peers))
         sessions = live_sessions(peers, time.time()).items()
         # What comes by another beacon's relay says nothing of where its sender is.
-        observed = {key: endpoint for key, endpoint in sessions if endpoint not in relays}
+        observed = {key: endpoint for key, endpoint in sessions if endpoint not in relay_endpoints}
         self.beacons.observe(observed, relay.attached, relay.offer)
-
-    def _relay_endpoints(self, peers: Mapping[bytes, PeerStatus]) -> Iterator[Endpoint]:
-        view = self._in_force.state.view
-        reports = self.beacons.reports
-        for beacon in view.beacons if view else ():
-            offer = reports[beacon.name].relay if beacon.name in reports else None
-            live = peers.get(beacon.public_key)
-            if offer and live and live.endpoint:
-                yield live.endpoint[0], offer.port
 
     @property
     def _is_beacon(self) -> bool:

@@ -82,6 +82,10 @@ class Machine:
         return self.directory / "machine.json"
 
 
+# Where a host's sshd looks for the keys of its root user.
+_KEYS = "root/.ssh"
+
+
 def prepare(machine: Machine, tree: Path, topology: Topology, cables: list[Cable], key: str) -> None:
     """Mount a host's overlay over the suite's tree and write what makes it this host. `key` is the lab's public key."""
     host = topology.hosts[machine.name]
@@ -99,14 +103,14 @@ def prepare(machine: Machine, tree: Path, topology: Topology, cables: list[Cable
         "/etc/hostname": f"{host.name}\n",
         "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n",
         "/etc/machine-id": f"{machine.identity}\n",
-        "/root/.ssh/authorized_keys": key,
+        f"/{_KEYS}/authorized_keys": key,
         **manager.files(topology, host),
         **resolver.files(host),
         **host.files,
     }
     for path, content in files.items():
         _write(machine.root / path.lstrip("/"), content)
-    (machine.root / "root/.ssh").chmod(0o700)
+    (machine.root / _KEYS).chmod(0o700)
     for verb, units in (
         ("mask", (*manager.disabled, *resolver.disabled, *(() if host.firewalld else ("firewalld.service",)))),
         ("enable", (*manager.enabled, *host.services)),

@@ -149,6 +149,11 @@ class Paths:
 
     # --- what is told
 
+    @property
+    def relay_endpoints(self) -> frozenset[Endpoint]:
+        """Where the relays of other beacons are, and were."""
+        return self._relays.endpoints
+
     def path_of(self, public_key: bytes, endpoint: Optional[Endpoint]) -> Optional[dict[str, Optional[str]]]:
         """For the status: how packets go to a peer whose endpoint this is."""
         if endpoint is None or public_key not in self._plans:
