@@ -198,7 +198,8 @@ def test_a_lab_with_a_dead_host_is_started_again(topology: Path) -> None:
 
 def test_an_up_that_was_killed_can_be_run_again(topology: Path) -> None:
     assert lab("down").returncode == 0
-    for moment in (STATE / "hosts/wall/root" / "etc", STATE / "hosts/plain/supervisor.sock"):
+    apt_at_work = STATE / "hosts/old/overlay/upper/var/lib/dpkg/lock-frontend"
+    for moment in (STATE / "hosts/wall/root/etc", apt_at_work, STATE / "hosts/plain/supervisor.sock"):
         killed = subprocess.Popen([str(HERE / "lab"), "--lab", NAME, "up", str(topology)], stderr=subprocess.DEVNULL)
         while not moment.exists():
             assert killed.poll() is None

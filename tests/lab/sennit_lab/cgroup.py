@@ -15,6 +15,7 @@ from pathlib import Path
 from .errors import LabError
 
 ROOT = "sennit-lab"
+UP = ".up"  # the group of `lab up` itself; no host can be named so
 
 
 def _hierarchies() -> list[Path]:
@@ -32,10 +33,10 @@ def _hierarchies() -> list[Path]:
     return [unified[0], *named[:1]]
 
 
-def enter(lab: str, host: str) -> None:
-    """Move this process into a host's own group; its children follow."""
+def enter(lab: str, name: str) -> None:
+    """Move this process into one of a lab's groups, a host's own or UP; its children follow."""
     for hierarchy in _hierarchies():
-        group = hierarchy / ROOT / lab / host
+        group = hierarchy / ROOT / lab / name
         group.mkdir(parents=True, exist_ok=True)
         (group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 

@@ -76,6 +76,8 @@ class Lab:
                 say(f"lab {self.name} is up already")
                 return
             self._clean(say)
+            # What this starts (apt-get on a host, a supervisor) is of the lab, and ends with it if this is killed.
+            cgroup.enter(self.name, cgroup.UP)
             limits.raise_limits(say)
             say(f"starting lab {self.name}: {len(topology.hosts)} hosts, {len(topology.routers)} routers")
             started = time.monotonic()
