@@ -190,7 +190,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils._host import (
     on_link_interfaces,
     read_text,
 )
-from ansible_collections.sennit.mesh.plugins.module_utils.sennit.rtt import measure, wake
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.diagnostics.rtt import measure, wake
 
 FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
 LIBRARIES = ("nacl", "cryptography", "pyroute2", "dns", "tabulate")

@@ -250,7 +250,7 @@ class Host:
 
     def _cli(self, *arguments: str) -> dict[str, Any]:
         return {
-            "args": ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "sennit.cli",
+            "args": ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "sennit.launcher",
                      "--socket", str(self.directory / "run/control.sock"), *arguments],
             "env": {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         }  # fmt: skip

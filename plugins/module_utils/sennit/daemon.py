@@ -19,10 +19,8 @@ from . import __version__
 from .api import ApiError
 from .api_server import ApiServer
 from .beacon.former import NO_FORMER
-from .child import ChildError
 from .config import Config
 from .datapath.base import KERNEL, Datapath
-from .endpoints import Endpoints
 from .following import Following
 from .host.monitor import Monitor
 from .host.routes import Wanted
@@ -33,8 +31,10 @@ from .names import Names
 from .netmap.endpoint import literal_address, split_endpoint
 from .netmap.model import MALFORMED, TOO_LARGE, NetmapError, encode_key
 from .netmap.signing import MAX_SIGNED_BYTES
+from .paths.endpoints import Endpoints
 from .paths.paths import Paths
 from .preferences import PreferencesError
+from .processes.child import ChildError
 from .relay.process import Relay
 from .routing import DOWN, Routing, exit_state
 from .sessions import Sessions

@@ -19,10 +19,10 @@ from typing import Any, Optional, Protocol
 
 from .api import ApiError
 from .beacon.beacons import NO_BEACON, Beacons, PostponedError
+from .beacon.last_seen import LastSeen
 from .beacon.url import Poll
 from .config import Config
 from .in_force import InForce, Proposal
-from .last_seen import LastSeen
 from .log import logger
 from .netmap.model import NetmapError
 from .relay.process import Relay

@@ -15,9 +15,9 @@ def main() -> int:
         from . import standalone  # noqa: PLC0415
 
         return standalone.main(sys.argv[2:])
-    from . import cli  # noqa: PLC0415
+    from .cli import command  # noqa: PLC0415
 
-    return cli.main()
+    return command.main()
 
 
 if __name__ == "__main__":

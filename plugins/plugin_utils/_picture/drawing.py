@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.sennit.mesh.plugins.module_utils.sennit.display import milliseconds
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.cli.display import milliseconds
 
 from .mesh import BROKEN, LAN, RELAY, STATIC, UP, Link, Mesh, MeshNode
 

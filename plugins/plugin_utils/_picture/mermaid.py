@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ansible_collections.sennit.mesh.plugins.module_utils.sennit.display import milliseconds
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.cli.display import milliseconds
 
 from .drawing import lans, shown_links
 from .mesh import BROKEN, RELAY, STATIC, UP, Link, Mesh, MeshNode

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ansible_collections.sennit.mesh.plugins.module_utils.sennit.display import path_words
-from ansible_collections.sennit.mesh.plugins.module_utils.sennit.rtt import has_session
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.cli.display import path_words
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.diagnostics.rtt import has_session
 
 # What is known of a node: it reports; Ansible cannot reach it; it has no agent that answers; it was not asked; it is
 # a static peer, which nobody can ask.

@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any
 
-from ansible_collections.sennit.mesh.plugins.module_utils.sennit.display import age, milliseconds, size
+from ansible_collections.sennit.mesh.plugins.module_utils.sennit.cli.display import age, milliseconds, size
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .drawing import CROWDED, draw, lans

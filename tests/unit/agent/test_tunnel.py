@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
-from sennit import child
 from sennit.config import Config
 from sennit.host.routes import Wanted
 from sennit.host.tunnel import Tunnel
+from sennit.processes import child
 
 NO_REFUSAL = {"code": "", "message": ""}
 

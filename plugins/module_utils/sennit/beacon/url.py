@@ -17,10 +17,10 @@ import time
 from collections.abc import Awaitable
 from typing import Any, Callable, Optional
 
-from .. import child
 from ..log import logger
 from ..netmap.model import NetmapError
 from ..netmap.signing import MAX_SIGNED_BYTES
+from ..processes import child
 
 # Seconds. Between two looks; after failures it gets longer, up to the last.
 INTERVAL = 300.0

@@ -22,8 +22,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Optional
 
-from ..lasting import keep_alive, let_go
 from ..log import logger
+from ..processes.lasting import keep_alive, let_go
 from .settings import Settings
 
 REPLY_TIMEOUT = 10.0

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from .. import child
 from ..config import Config
 from ..log import logger
+from ..processes import child
 from .routes import Place, Wanted
 from .surroundings import EXIT_NODE_OTHER_VPN
 

@@ -23,10 +23,10 @@ from ..config import Config
 from ..datapath import worker
 from ..datapath.channel import Channel
 from ..key import PrivateKeyError, read_private_key
-from ..lasting import keep_alive, let_go
 from ..log import logger
 from ..netmap.model import encode_key
 from ..netmap.view import View
+from ..processes.lasting import keep_alive, let_go
 from ..state import SessionStore, StateError
 from ..wireguard.crypto import public_key_of
 from ..wireguard.events import Endpoint, Path, endpoint_of

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from ... import child
 from ...config import Config
 from ...log import logger
+from ...processes import child
 from .base import Found, Wanted
 from .reconcile import place_of, reconcile, survey, undo
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable
 from typing import Callable, NoReturn
 
-from .log import logger
+from ..log import logger
 
 # Seconds.
 FIRST_RETRY = 0.2

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import Optional
 
-from .beacon.registry import Registry
-from .log import logger
-from .state import StateError, WhereaboutsStore
+from ..log import logger
+from ..state import StateError, WhereaboutsStore
+from .registry import Registry
 
 # Seconds. When nothing moves, only the times need to be kept.
 _UNCHANGED_INTERVAL = 3600.0

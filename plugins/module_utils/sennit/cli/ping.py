@@ -18,10 +18,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional
 
-from .api import ApiError
-from .cli_error import EXIT_AGENT, EXIT_NO_ANSWER, EXIT_NO_PERMISSION, EXIT_USAGE, CliError
+from ..api import ApiError
+from ..diagnostics.echo import Answer, Pinger
 from .display import path_words
-from .ping import Answer, Pinger
+from .error import EXIT_AGENT, EXIT_NO_ANSWER, EXIT_NO_PERMISSION, EXIT_USAGE, CliError
 
 Ask = Callable[..., Any]
 """The agent: given a method of its API, and the parameters by name. Raises ApiError."""

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 
-from sennit import rtt
-from sennit.ping import Answer
+from sennit.diagnostics import rtt
+from sennit.diagnostics.echo import Answer
 
-from .test_display import STATUS
+from ..statuses import STATUS
 
 
 class Echo:

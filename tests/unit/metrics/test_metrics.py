@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sennit import cli, cli_metrics, metrics
 from sennit.api import ApiError
+from sennit.cli import command
+from sennit.cli import metrics as cli_metrics
+from sennit.metrics import exposition
 
-from .test_display import STATUS
+from ..statuses import STATUS
 
 BEACON = {"name": "harbor", "since": 880.0, "version": 7, "refused": None, "problem": None}
 RELAY = {"port": 21473, "attached": 3, "forwarded_bytes": 12345, "drops": {"rate": 4}, "problem": None}
@@ -47,7 +49,7 @@ def samples(text):
 
 
 def of(status):
-    return samples(metrics.exposition(lambda: status).decode())
+    return samples(exposition.exposition(lambda: status).decode())
 
 
 def test_a_node(status):
@@ -105,7 +107,7 @@ def test_before_there_is_a_netmap(status):
 
 def test_names_are_escaped(status):
     status["peers"][0]["name"] = 'a"b\\c\nd'
-    families = list(text_string_to_metric_families(metrics.exposition(lambda: status).decode()))
+    families = list(text_string_to_metric_families(exposition.exposition(lambda: status).decode()))
     handshake = next(family for family in families if family.name == "sennit_peer_latest_handshake_seconds")
     assert handshake.samples[0].labels == {"peer": 'a"b\\c\nd'}
 
@@ -114,20 +116,20 @@ def test_names_are_as_prometheus_would_have_them(status):
     status["beacon"] = {"port": 21472, "clients": [], "refused": {}, "problem": None, "relay": RELAY}
     for name, _labels in of(status):
         assert re.fullmatch(r"sennit_[a-z0-9_]+", name)
-    for family in text_string_to_metric_families(metrics.exposition(lambda: status).decode()):
+    for family in text_string_to_metric_families(exposition.exposition(lambda: status).decode()):
         counts = all(sample.name.endswith("_total") for sample in family.samples)
         assert (family.type == "counter") == counts or not family.samples
 
 
 def test_printed(agent, capsys):
-    assert cli.main(["metrics"]) == 0
+    assert command.main(["metrics"]) == 0
     assert samples(capsys.readouterr().out)["sennit_up", ""] == 1
 
 
 def test_a_textfile_is_whole_and_readable_for_others(agent, tmp_path):
     path = tmp_path / "sennit.prom"
     path.write_text("old\n")
-    assert cli.main(["metrics", "--textfile", str(path)]) == 0
+    assert command.main(["metrics", "--textfile", str(path)]) == 0
     assert samples(path.read_text())["sennit_netmap_version", ""] == 7
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert list(tmp_path.iterdir()) == [path]
@@ -138,31 +140,31 @@ def test_without_an_agent(monkeypatch, capsys, tmp_path):
         raise ApiError("not-running", "no agent is running")
 
     monkeypatch.setattr(cli_metrics, "call", call)
-    assert cli.main(["metrics"]) == 3
+    assert command.main(["metrics"]) == 3
     assert capsys.readouterr().out == ""
-    assert cli.main(["metrics", "--textfile", str(tmp_path / "sennit.prom")]) == 0
+    assert command.main(["metrics", "--textfile", str(tmp_path / "sennit.prom")]) == 0
     assert samples((tmp_path / "sennit.prom").read_text()) == {("sennit_up", ""): 0}
-    assert cli.main(["metrics", "--listen", "9586"]) == 5
+    assert command.main(["metrics", "--listen", "9586"]) == 5
     assert "no address in the mesh yet" in capsys.readouterr().err
 
 
 def test_a_directory_that_is_not_there(agent, capsys, tmp_path):
-    assert cli.main(["metrics", "--textfile", str(tmp_path / "none" / "sennit.prom")]) == 5
+    assert command.main(["metrics", "--textfile", str(tmp_path / "none" / "sennit.prom")]) == 5
     assert "No such file or directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--listen", "0"], ["--listen", "65536"], ["--listen", "1", "--textfile", "x"]])
 def test_wrong_usage(arguments):
     with pytest.raises(SystemExit):
-        cli.main(["metrics", *arguments])
+        command.main(["metrics", *arguments])
 
 
 def test_without_the_library_all_else_works():
-    root = str(Path(cli.__file__).parents[1])
+    root = str(Path(command.__file__).parents[2])
     code = (
         "import json, sys; sys.modules['prometheus_client'] = None\n"
-        "from sennit import cli, cli_metrics\n"
-        "sys.exit(cli.main(json.loads(sys.argv[1])))"
+        "from sennit.cli import command, metrics\n"
+        "sys.exit(command.main(json.loads(sys.argv[1])))"
     )
     for arguments, status in ((["version"], 0), (["metrics"], 5)):
         result = subprocess.run(

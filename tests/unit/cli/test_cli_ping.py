@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from sennit import cli_ping
 from sennit.api import ApiError
-from sennit.ping import Answer
+from sennit.cli import ping as cli_ping
+from sennit.diagnostics.echo import Answer
 
-from .test_display import STATUS
+from ..statuses import STATUS
 
 OPTIONS = argparse.Namespace(node="beta", family=4, count=2, timeout=1.0, json=False)
 RELAYED = {"path": {"kind": "relay", "relay": "harbor"}, "endpoint": "198.51.100.1:21473"}

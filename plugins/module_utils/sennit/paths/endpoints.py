@@ -19,10 +19,10 @@ import socket
 from collections.abc import Iterable, Mapping
 from typing import Callable, Optional
 
-from . import child
-from .log import logger
-from .netmap.endpoint import literal_address, split_endpoint
-from .wireguard.events import Endpoint
+from ..log import logger
+from ..netmap.endpoint import literal_address, split_endpoint
+from ..processes import child
+from ..wireguard.events import Endpoint
 
 LOOKUP_TIMEOUT = 20.0
 FIRST_RETRY = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from sennit.dns_display import dns_answer, dns_overview
+from sennit.cli.dns_display import dns_answer, dns_overview
 
 STATUS: dict[str, Any] = {
     "accepted": True,

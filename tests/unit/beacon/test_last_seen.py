@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
+from sennit.beacon.last_seen import LastSeen
 from sennit.beacon.registry import Registry
-from sennit.last_seen import LastSeen
 from sennit.state import StateError, WhereaboutsStore
 
 A, B = (bytes([number]) * 32 for number in (1, 2))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sennit.nat import INDEPENDENT, NONE, RELAY, SYMMETRIC, UNKNOWN, WIREGUARD, Sighting, classify
+from sennit.diagnostics.nat import INDEPENDENT, NONE, RELAY, SYMMETRIC, UNKNOWN, WIREGUARD, Sighting, classify
 
 OWN = {"192.168.1.5", "198.51.100.5"}
 PORT = 51820

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sennit.ping import checksum, echo_request, is_reply
+from sennit.diagnostics.echo import checksum, echo_request, is_reply
 
 TOKEN = bytes(range(16))
 

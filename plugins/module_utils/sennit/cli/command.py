@@ -21,9 +21,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from . import __version__
-from .api import DEFAULT_SOCKET, ApiError, call
-from .cli_error import (
+from .. import __version__
+from ..api import DEFAULT_SOCKET, ApiError, call
+from ..diagnostics.rtt import measure
+from ..preferences import Preferences
+from .display import TABULATE_IMPORT_ERROR, overview
+from .dns_display import dns_answer, dns_overview
+from .error import (
     EXIT_AGENT,
     EXIT_NO_ANSWER,
     EXIT_NO_PERMISSION,
@@ -32,11 +36,7 @@ from .cli_error import (
     PROGRAM,
     CliError,
 )
-from .cli_ping import ping
-from .display import TABULATE_IMPORT_ERROR, overview
-from .dns_display import dns_answer, dns_overview
-from .preferences import Preferences
-from .rtt import measure
+from .ping import ping
 
 _HELP = {
     "accept_routes": "take the routes to the subnets of others",
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     dns_query.add_argument("--json", action="store_true", help="the result, for programs")
     dns_query.set_defaults(run=_dns_query)
 
-    # launcher.py does not let it come this far; it is here to be found, and for those who run this file.
+    # launcher.py does not let it come this far; it is here to be found.
     wireguard = commands.add_parser("wireguard", help="a WireGuard interface in userspace, configured with wg")
     wireguard.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="see: wireguard --help")
     wireguard.set_defaults(run=_wireguard)
@@ -246,7 +246,7 @@ def _confirm(options: argparse.Namespace) -> int:
 
 
 def _wireguard(options: argparse.Namespace) -> int:
-    from . import standalone  # noqa: PLC0415
+    from .. import standalone  # noqa: PLC0415
 
     return standalone.main(options.arguments)
 
@@ -265,21 +265,17 @@ def _version(options: argparse.Namespace) -> int:
 
 
 def _netcheck(options: argparse.Namespace) -> int:
-    from .cli_netcheck import run  # noqa: PLC0415
+    from .netcheck import run  # noqa: PLC0415
 
     return run(options, _show)
 
 
 def _metrics(options: argparse.Namespace) -> int:
     # It takes a web server and a library, which no other command needs.
-    from .cli_metrics import metrics  # noqa: PLC0415
+    from .metrics import metrics  # noqa: PLC0415
 
     return metrics(options)
 
 
 def _ping(options: argparse.Namespace) -> int:
     return ping(options, lambda method, **params: call(options.socket, method, params))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable, Optional
 
+from ..netmap.endpoint import literal_address, split_endpoint
 from . import path_mtu
+from .echo import Pinger, family_of
 from .nat import RELAY, WIREGUARD, Nat, Sighting, classify
-from .netmap.endpoint import literal_address, split_endpoint
-from .ping import Pinger, family_of
 from .rtt import measure, wake
 
 # Seconds, each for all beacons together: a session through the tunnel (a lost initiation is sent again after 5), names,

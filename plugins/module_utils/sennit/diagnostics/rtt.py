@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .netmap.model import KIND_NODE
-from .ping import Pinger
-from .wireguard.constants import REJECT_AFTER_TIME
+from ..netmap.model import KIND_NODE
+from ..wireguard.constants import REJECT_AFTER_TIME
+from .echo import Pinger
 
 # Seconds that all of it may take. Who takes longer has no path worth the name.
 TIMEOUT = 1.0

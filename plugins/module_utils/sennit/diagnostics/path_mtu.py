@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
-from .ping import echo_request, family_of, icmp_socket, is_reply
+from .echo import echo_request, family_of, icmp_socket, is_reply
 
 # The least that every path carries whole (RFC 791: hosts take 576; RFC 8200, section 5).
 LEAST = {socket.AF_INET: 576, socket.AF_INET6: 1280}

@@ -6,11 +6,13 @@ import time
 
 import pytest
 
-from sennit import cli, cli_netcheck, netcheck, path_mtu
-from sennit.netcheck_display import netcheck_overview
-from sennit.ping import Answer
+from sennit.cli import command
+from sennit.cli import netcheck as cli_netcheck
+from sennit.cli.netcheck_display import netcheck_overview
+from sennit.diagnostics import netcheck, path_mtu
+from sennit.diagnostics.echo import Answer
 
-from .test_display import STATUS
+from ..statuses import STATUS
 
 BEACON = {"since": 900.0, "version": 7, "refused": None, "problem": None, "relay": True}
 
@@ -186,11 +188,11 @@ def test_before_the_beacons_say_how_a_node_looks(network):
 def test_the_command(network, monkeypatch, capsys):
     network.answers = {"198.51.100.1": (0.011, 1500), "198.51.100.2": (0.022, 1500)}
     monkeypatch.setattr(cli_netcheck, "call", lambda _socket, _method: status_of(*TWO))
-    assert cli.main(["netcheck", "--json"]) == 0
+    assert command.main(["netcheck", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["nat"]["ipv4"]["outside"] == [["203.0.113.9", 4711]]
-    assert cli.main(["netcheck"]) == 0
+    assert command.main(["netcheck"]) == 0
     assert "endpoint" not in capsys.readouterr().err
     lost = status_of(*TWO)
     lost["peers"][0]["rtt"] = None
     monkeypatch.setattr(cli_netcheck, "call", lambda _socket, _method: lost)
-    assert cli.main(["netcheck"]) == 1
+    assert command.main(["netcheck"]) == 1

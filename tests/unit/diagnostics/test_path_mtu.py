@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sennit.path_mtu import MtuSearch
+from sennit.diagnostics.path_mtu import MtuSearch
 
 
 def run(search, passes, most=30):

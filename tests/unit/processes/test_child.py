@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from sennit import child
+from sennit.processes import child
 
 
 def run(function, *arguments, timeout=10.0):

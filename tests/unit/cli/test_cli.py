@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from sennit import __version__, cli
+from sennit import __version__
 from sennit.api import ApiError
-from sennit.cli_error import CliError
-from sennit.cli_ping import find_target
+from sennit.cli import command
+from sennit.cli.error import CliError
+from sennit.cli.ping import find_target
 
-from .test_display import STATUS
+from ..statuses import STATUS
 
-PACKAGE_ROOT = Path(cli.__file__).parents[1]
+PACKAGE_ROOT = Path(command.__file__).parents[2]
 
 
 @pytest.fixture
@@ -24,14 +25,14 @@ def agent(monkeypatch):
     def call(_socket, method, *_arguments):
         return {"status": STATUS, "version": "0.0.9"}[method]
 
-    monkeypatch.setattr(cli, "call", call)
+    monkeypatch.setattr(command, "call", call)
 
 
 def refuse(monkeypatch, code):
     def call(*_arguments):
         raise ApiError(code, "what happened")
 
-    monkeypatch.setattr(cli, "call", call)
+    monkeypatch.setattr(command, "call", call)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,8 @@ def refuse(monkeypatch, code):
 )
 def test_without_an_answer_of_the_agent(monkeypatch, capsys, code, exit_status):
     refuse(monkeypatch, code)
-    for command in (["status"], ["status", "--json"], ["ping", "beta"]):
-        assert cli.main(command) == exit_status
+    for words in (["status"], ["status", "--json"], ["ping", "beta"]):
+        assert command.main(words) == exit_status
         output = capsys.readouterr()
         assert output.out == ""
         assert output.err.startswith("sennit: what happened")
@@ -48,14 +49,14 @@ def test_without_an_answer_of_the_agent(monkeypatch, capsys, code, exit_status):
 
 
 def test_status(agent, capsys):
-    assert cli.main(["status"]) == 0
+    assert command.main(["status"]) == 0
     assert "REFUSED" not in capsys.readouterr().out
-    assert cli.main(["status", "--json", "--no-rtt"]) == 0
+    assert command.main(["status", "--json", "--no-rtt"]) == 0
     assert json.loads(capsys.readouterr().out) == STATUS
 
 
 def test_version_of_both(agent, capsys):
-    assert cli.main(["version"]) == 0
+    assert command.main(["version"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"sennit {__version__}",
         "the agent that is running is 0.0.9; restart it: systemctl restart sennit",
@@ -64,7 +65,7 @@ def test_version_of_both(agent, capsys):
 
 def test_version_without_an_agent(monkeypatch, capsys):
     refuse(monkeypatch, "not-running")
-    assert cli.main(["version"]) == 0
+    assert command.main(["version"]) == 0
     assert capsys.readouterr().out == f"sennit {__version__}\n"
 
 
@@ -73,7 +74,7 @@ def test_version_without_an_agent(monkeypatch, capsys):
 )
 def test_wrong_usage(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
+        command.main(arguments)
     assert caught.value.code == 2
     assert "usage: sennit" in capsys.readouterr().err
 
@@ -108,13 +109,13 @@ def test_an_unknown_node_is_told_with_those_that_are_near(target, message):
 
 
 def test_a_family_the_node_does_not_have(agent, capsys):
-    assert cli.main(["ping", "phone", "-6"]) == 2
+    assert command.main(["ping", "phone", "-6"]) == 2
     assert capsys.readouterr().err == "sennit: phone has no IPv6 address\n"
 
 
 def test_a_reader_that_has_seen_enough():
     process = subprocess.Popen(
-        [sys.executable, "-m", "sennit.cli", "version"],
+        [sys.executable, "-m", "sennit.launcher", "version"],
         env={"PYTHONPATH": str(PACKAGE_ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -127,7 +128,7 @@ def test_a_reader_that_has_seen_enough():
 
 def test_as_a_module_without_an_agent(tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "sennit.cli", "--socket", str(tmp_path / "none"), "status"],
+        [sys.executable, "-m", "sennit.launcher", "--socket", str(tmp_path / "none"), "status"],
         env={"PYTHONPATH": str(PACKAGE_ROOT)},
         capture_output=True,
         text=True,

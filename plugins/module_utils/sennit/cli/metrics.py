@@ -14,12 +14,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from .api import ApiError, call
-from .cli_error import EXIT_AGENT, CliError
-from .files import replace
-from .metrics import PROMETHEUS_IMPORT_ERROR, application, exposition
-from .metrics_server import serve
-from .rtt import measure
+from ..api import ApiError, call
+from ..diagnostics.rtt import measure
+from ..files import replace
+from ..metrics.exposition import PROMETHEUS_IMPORT_ERROR, application, exposition
+from ..metrics.server import serve
+from .error import EXIT_AGENT, CliError
 
 
 def metrics(options: argparse.Namespace) -> int:

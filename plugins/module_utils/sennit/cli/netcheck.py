@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 from typing import Any, Callable
 
-from .api import call
-from .cli_error import EXIT_NO_ANSWER, EXIT_NO_PERMISSION, CliError
-from .netcheck import netcheck
+from ..api import call
+from ..diagnostics.netcheck import netcheck
+from .error import EXIT_NO_ANSWER, EXIT_NO_PERMISSION, CliError
 from .netcheck_display import netcheck_overview
 
 Show = Callable[[argparse.Namespace, Any, Callable[[], str]], None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from .preferences import Preferences
+from ..preferences import Preferences
 
 try:
     from tabulate import tabulate

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sennit import endpoints
-from sennit.endpoints import Endpoints
+from sennit.paths import endpoints
+from sennit.paths.endpoints import Endpoints
 
 FOUND = {"beta.example": "192.0.2.2", "gamma.example": "2001:db8::3"}
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..diagnostics.nat import INDEPENDENT, NONE, SYMMETRIC, UNKNOWN
+from ..netmap.endpoint import join_endpoint
 from .display import milliseconds, path_words, table
-from .nat import INDEPENDENT, NONE, SYMMETRIC, UNKNOWN
-from .netmap.endpoint import join_endpoint
 
 _NATS = {
     NONE: "no NAT",

@@ -4,72 +4,9 @@ import copy
 
 import pytest
 
-from sennit.display import age, milliseconds, overview, path_words, size
+from sennit.cli.display import age, milliseconds, overview, path_words, size
 
-STATUS = {
-    "version": "0.1.0",
-    "network": "demo",
-    "interface": "sennit0",
-    "datapath": "userspace",
-    "core": "native",
-    "node": "alpha",
-    "public_key": "KEY=",
-    "addresses": ["100.64.0.1", "fd5e::1"],
-    "listen_port": 51820,
-    "uptime": 5.0,
-    "netmap": {"version": 7, "sha256": "00", "origin": "beacon harbor", "refused": None},
-    "beacons": [],
-    "beacon": None,
-    "netmap_url": None,
-    "preferences": {"accept_routes": True, "exit_node": None},
-    "exit_node": None,
-    "trial": None,
-    "unapproved_routes": [],
-    "peers": [
-        {
-            "name": "beta",
-            "kind": "node",
-            "public_key": "KEY2=",
-            "addresses": ["100.64.0.2", "fd5e::2"],
-            "routes": ["192.168.10.0/24", "192.168.20.0/24"],
-            "unapproved_routes": [],
-            "exit_node": False,
-            "allowed_ips": [],
-            "path": {"kind": "lan", "relay": None},
-            "endpoint": "192.0.2.2:51820",
-            "configured_endpoint": "192.0.2.2:51820",
-            "latest_handshake": 988.0,
-            "rtt": 0.00123,
-            "rx_bytes": 1000,
-            "tx_bytes": 3 * 1024 * 1024,
-            "persistent_keepalive": 0,
-        },
-        {
-            "name": "phone",
-            "kind": "static",
-            "public_key": "KEY3=",
-            "addresses": ["100.64.0.3"],
-            "routes": [],
-            "unapproved_routes": [],
-            "exit_node": False,
-            "allowed_ips": [],
-            "path": None,
-            "endpoint": None,
-            "configured_endpoint": None,
-            "latest_handshake": None,
-            "rtt": None,
-            "rx_bytes": 0,
-            "tx_bytes": 0,
-            "persistent_keepalive": 0,
-        },
-    ],
-    "routes": [
-        {"prefix": "192.168.10.0/24", "via": "beta", "state": "installed"},
-        {"prefix": "192.168.20.0/24", "via": "beta", "state": "on-link"},
-    ],
-    "problems": [],
-    "drops": {},
-}
+from ..statuses import STATUS
 
 
 @pytest.fixture
