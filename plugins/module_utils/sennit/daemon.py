@@ -42,7 +42,7 @@ from .state import EndpointStore, StateError
 from .status import peer_status, status
 from .systemd import Notifier
 from .wireguard.constants import REJECT_AFTER_TIME
-from .wireguard.events import Endpoint
+from .wireguard.events import Endpoint, PeerConfig
 
 # Seconds. Changes of the host come in bursts; look when one is over.
 SETTLE_TIME = 1.0
@@ -201,7 +201,7 @@ class Daemon:
         """Look at the host, change what is to be changed, and again when what was found changes what is wanted."""
         for _look in range(2):
             routing = self._routing()
-            self._configure_datapath()
+            await self._datapath.follow(self._wanted_peers())
             peer = routing.exit_peer if routing else None
             endpoint = self._endpoints.get(peer.endpoint) if peer else None
             await self._tunnel.reconcile(routing.wanted(endpoint) if routing else Wanted())
@@ -230,6 +230,9 @@ class Daemon:
             self._remembered = {peer.endpoint: found}
 
     def _configure_datapath(self) -> None:
+        self._datapath.configure(self._wanted_peers())
+
+    def _wanted_peers(self) -> dict[bytes, PeerConfig]:
         routing = self._routing()
         peers = routing.view.peers if routing else ()
         configured = (
@@ -237,7 +240,7 @@ class Daemon:
             if routing
             else {}
         )
-        self._datapath.configure({**self._paths.relay_peers, **configured})
+        return {**self._paths.relay_peers, **configured}
 
     def _show_status(self) -> None:
         state = self._in_force.state

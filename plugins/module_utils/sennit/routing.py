@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Optional
 
 from .beacon.former import NO_FORMER, Former
@@ -40,10 +41,12 @@ class Routing:
     exit_down: bool = False
     former: Former = NO_FORMER
 
-    @property
+    @functools.cached_property
     def exit_peer(self) -> Optional[PeerView]:
         """The exit node in use, if the network has it and approves it (still)."""
         name = self.preferences.exit_node
+        if name is None:
+            return None
         return next((peer for peer in self.view.peers if peer.name == name and peer.exit_node), None)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import random
 from collections.abc import Sequence
 
@@ -288,3 +289,14 @@ def test_what_is_told_can_be_set(private_key: bytes, port: int, fwmark: int, con
     assert (request.private_key or ZERO, request.listen_port, request.fwmark or 0) == (private_key, port, fwmark)
     _kept, wanted = changed({}, request, ZERO if ZERO not in peers else b"")
     assert wanted == peers
+
+
+@given(address=st.ip_addresses(), data=st.data())
+def test_prefixes_are_in_their_canonical_form(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, data: st.DataObject
+) -> None:
+    """As everybody else has them: a prefix that is said in two ways is one."""
+    length = data.draw(st.integers(0, address.max_prefixlen))
+    [request] = read(f"set=1\npublic_key={B.hex()}\nallowed_ip={address}/{length}\n\n".encode())
+    assert isinstance(request, Set)
+    assert request.peers[0].allowed_ips == [(str(ipaddress.ip_network(f"{address}/{length}", strict=False)), True)]

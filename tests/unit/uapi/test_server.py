@@ -56,7 +56,8 @@ class Datapath:
     def set_fwmark(self, fwmark: int) -> None:
         self.fwmark = fwmark
 
-    def configure(self, peers: Mapping[bytes, PeerConfig]) -> None:
+    async def follow(self, peers: Mapping[bytes, PeerConfig]) -> None:
+        await asyncio.sleep(0)
         self.peers = dict(peers)
         self.history.append(self.peers)
 

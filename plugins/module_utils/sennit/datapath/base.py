@@ -59,6 +59,12 @@ class Datapath(Protocol):
         has changed. Raises ValueError for a malformed one.
         """
 
+    async def follow(self, peers: Mapping[bytes, PeerConfig]) -> None:
+        """As configure(), which with thousands of peers would hold the event loop: this lets it turn meanwhile.
+
+        When it returns all of it is in force, unless configure() or this was called again since.
+        """
+
     def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
         """Begin sessions with those of these peers that are configured: the last run had some with them."""
 

@@ -115,6 +115,10 @@ class KernelDatapath:
         self._wanted = dict(peers)
         self._converge()
 
+    async def follow(self, peers: Mapping[bytes, PeerConfig]) -> None:
+        """See base.py. The kernel takes them in a few large messages."""
+        self.configure(peers)
+
     def _converge(self) -> None:
         try:
             live = self._netlink.device(self._index).peers

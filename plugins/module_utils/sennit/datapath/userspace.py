@@ -23,7 +23,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
 from ..wireguard.control import Control
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 _MAX_MESSAGES = 64  # taken from a worker in one turn of the event loop
 _HANDSHAKES_AT_ONCE = 16  # a few milliseconds
+_PEERS_AT_ONCE = 128  # configured in one turn, for the same reason
+_MOST_COMMANDS = 256  # in one message: it has to fit into the channel
 # Changes of the host's routes come in bursts: look a moment later, and for no more than this part of the time.
 _SETTLE_TIME = 0.05
 _LOOKING_SHARE = 0.1
@@ -73,6 +75,7 @@ class _Worker:
         self.name = name
         self.pid = pid
         self.channel = channel
+        self.gathered: list[Any] = []  # commands for one message
         self.waiting: deque[list[Any]] = deque()  # messages the channel had no room for
 
     def flush(self) -> bool:
@@ -96,6 +99,7 @@ class UserspaceDatapath:
         self._mtu = mtu
         self._fwmark = fwmark
         self._configured: dict[bytes, PeerConfig] = {}
+        self._wanted: Mapping[bytes, PeerConfig] = {}
         self._workers: list[_Worker] = []
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._failure: Optional[asyncio.Future[None]] = None
@@ -171,7 +175,7 @@ class UserspaceDatapath:
         self._private_key = private_key
         own = self._control.public_key
         if self._configured.pop(own, None) is not None:
-            self._tell_both(worker.RemovePeer(own))
+            self._gather_for_both(worker.RemovePeer(own))
         self._settle()
 
     def set_listen_port(self, port: int) -> None:
@@ -195,23 +199,48 @@ class UserspaceDatapath:
 
     def configure(self, peers: Mapping[bytes, PeerConfig]) -> None:
         """Have exactly these peers. Those that stay keep their sessions. Raises ValueError for a malformed one."""
-        for public_key in self._configured.keys() - peers.keys():
-            del self._configured[public_key]
-            self._control.remove_peer(public_key)
-            self._tell_both(worker.RemovePeer(public_key))
-        for public_key, config in peers.items():
-            before = self._configured.get(public_key)
-            if config == before:
-                continue
-            self._control.set_peer(config)
-            if before is None or before.allowed_ips != config.allowed_ips:
-                self._tell_both(worker.SetPeer(public_key, config.allowed_ips))
-            self._configured[public_key] = config
+        for _slice in self._slices(peers):
+            pass
+
+    async def follow(self, peers: Mapping[bytes, PeerConfig]) -> None:
+        """See base.py."""
+        import asyncio  # noqa: PLC0415
+
+        for _slice in self._slices(peers):
+            await asyncio.sleep(0)
+
+    def _slices(self, peers: Mapping[bytes, PeerConfig]) -> Iterator[None]:
+        """Bring a part of these peers into force at each step, until others are wanted."""
+        self._wanted = peers
+        changes: list[tuple[bytes, Optional[PeerConfig]]] = [
+            (public_key, None) for public_key in self._configured.keys() - peers.keys()
+        ]
+        changes += [(key, config) for key, config in peers.items() if config != self._configured.get(key)]
+        for start in range(0, len(changes), _PEERS_AT_ONCE):
+            if start:
+                yield
+                if self._wanted is not peers:
+                    return
+            for public_key, config in changes[start : start + _PEERS_AT_ONCE]:
+                self._change_peer(public_key, config)
+            self._settle()
         self._ways.keep(self._configured)
-        self._settle()
         if self._taking_over:
             self._tell(self._outbound, worker.TakePackets())
             self._taking_over = False
+
+    def _change_peer(self, public_key: bytes, config: Optional[PeerConfig]) -> None:
+        """None: remove it."""
+        before = self._configured.get(public_key)
+        if config is None:
+            self._configured.pop(public_key, None)
+            self._control.remove_peer(public_key)
+            self._gather_for_both(worker.RemovePeer(public_key))
+            return
+        self._control.set_peer(config)
+        if before is None or before.allowed_ips != config.allowed_ips:
+            self._gather_for_both(worker.SetPeer(public_key, config.allowed_ips))
+        self._configured[public_key] = config
 
     def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
         """See base.py."""
@@ -355,9 +384,21 @@ class UserspaceDatapath:
         except OSError:
             self._fail(receiver)
 
-    def _tell_both(self, command: Any) -> None:
-        self._tell(self._outbound, command)
-        self._tell(self._inbound, command)
+    def _gather(self, receiver: _Worker, command: Any) -> None:
+        """Tell it before anything else is told or sent."""
+        receiver.gathered.append(command)
+        if len(receiver.gathered) >= _MOST_COMMANDS:
+            self._tell_gathered()
+
+    def _gather_for_both(self, command: Any) -> None:
+        for each in self._workers:
+            self._gather(each, command)
+
+    def _tell_gathered(self) -> None:
+        for each in self._workers:
+            if each.gathered:
+                commands, each.gathered = each.gathered, []
+                self._tell(each, *commands)
 
     def _writable(self, receiver: _Worker) -> None:
         try:
@@ -417,6 +458,7 @@ class UserspaceDatapath:
         """Carry out what the control half wants, and wake it up when it wants to be."""
         for command in self._control.take_commands():
             self._carry_out(command)
+        self._tell_gathered()
         if self._loop is None:
             return
         if self._timer is not None:
@@ -428,16 +470,18 @@ class UserspaceDatapath:
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, SendDatagram):
+            # What it brings about is what the workers have been told of.
+            self._tell_gathered()
             if not self._udp.send_now(command.datagram, command.endpoint):
                 self._control.drops[DropReason.SEND_FAILED] += 1
         elif isinstance(command, (SetIdentity, InstallKeypair)):
-            self._tell(self._inbound, command)
+            self._gather(self._inbound, command)
         elif isinstance(command, (UseKeypair, SetEndpoint, SendKeepalive, DropStaged)):
             if isinstance(command, SetEndpoint):
                 self._ways.use(command.peer, command.endpoint)
-            self._tell(self._outbound, command)
+            self._gather(self._outbound, command)
         elif isinstance(command, RemoveKeypair):
-            self._tell_both(command)
+            self._gather_for_both(command)
         elif isinstance(command, HandshakeCompleted):
             _log.debug("handshake with %s complete", command.peer.hex())
         elif isinstance(command, HandshakeGaveUp):

@@ -56,6 +56,7 @@ class Endpoints:
         self._remembered = remembered or {}
         self._gate = asyncio.Semaphore(CONCURRENCY)
         self._names: dict[str, _Name] = {}
+        self._literals: dict[str, Endpoint] = {}  # among those in use
 
     def get(self, endpoint: Optional[str]) -> Optional[Endpoint]:
         """Where packets for this endpoint go, as far as known."""
@@ -63,12 +64,18 @@ class Endpoints:
             return None
         if endpoint in self._names:
             return self._names[endpoint].found
-        host, port = split_endpoint(endpoint)
-        return (host, port) if literal_address(host) else None
+        return self._literals.get(endpoint) or _literal(endpoint)
 
     def use(self, endpoints: Iterable[str]) -> None:
         """Look these up, and no others any more."""
-        names = {endpoint for endpoint in endpoints if not literal_address(split_endpoint(endpoint)[0])}
+        names, literals = set(), {}
+        for endpoint in endpoints:
+            literal = self._literals.get(endpoint) or _literal(endpoint)
+            if literal is None:
+                names.add(endpoint)
+            else:
+                literals[endpoint] = literal
+        self._literals = literals
         for endpoint in self._names.keys() - names:
             self._names.pop(endpoint).task.cancel()
         for endpoint in names - self._names.keys():
@@ -114,6 +121,12 @@ class Endpoints:
                 logger.info("endpoint %s is at %s", name.endpoint, address)
                 self._changed()
             await name.wanted.wait()
+
+
+def _literal(endpoint: str) -> Optional[Endpoint]:
+    """An endpoint that is no name."""
+    host, port = split_endpoint(endpoint)
+    return (host, port) if literal_address(host) else None
 
 
 class _Name:

@@ -120,6 +120,8 @@ class UapiServer:
             for request in requests.feed(data):
                 yield request
                 deadline = loop.time() + self._timeout
+            # What a large request is read from has all come already: others have their turn in between.
+            await asyncio.sleep(0)
 
     async def _send(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
         writer.write(answer)
@@ -168,11 +170,11 @@ class UapiServer:
         datapath.set_private_key(private_key)
         kept, wanted = changed(datapath.peers, change, public_key_of(private_key))
         removed = datapath.peers.keys() - kept.keys()
-        datapath.configure(kept)
+        await datapath.follow(kept)
         if removed & wanted.keys():
             # What was counted of a peer up to now must not be told of the new one with its key.
             await self._live()
-        datapath.configure(wanted)
+        await datapath.follow(wanted)
 
 
 def _clear(path: str) -> None:

@@ -86,6 +86,8 @@ class Peer:
     """One peer: what is configured, the handshake under way, its keypairs, its timers and its counters."""
 
     __slots__ = (
+        "_static",
+        "_static_static",
         "attempts_since",
         "config",
         "cookies",
@@ -101,7 +103,6 @@ class Peer:
         "latest_handshake",
         "rekeyed_late",
         "rx_bytes",
-        "static_static",
         "timers",
         "tx_bytes",
         "unanswered",
@@ -139,11 +140,22 @@ class Peer:
     def private_key_changed(self, static: StaticKeys) -> None:
         """Take up our own key; the first handshake with it need not wait."""
         self.last_handshake_sent = float("-inf")
-        try:
-            self.static_static: bytes | None = dh(static.private, self.config.public_key)
-        except PacketError:
-            # A public key of low order can be configured, as elsewhere; no handshake with it ever succeeds.
-            self.static_static = None
+        self._static = static
+        self._static_static: bytes | None = None
+
+    @property
+    def static_static(self) -> bytes | None:
+        """dh(our private key, the peer's public key), for each handshake; None when that is a low-order point.
+
+        It is made for the first one: of thousands of peers only some are ever spoken with.
+        """
+        if self._static_static is None:
+            try:
+                self._static_static = dh(self._static.private, self.config.public_key)
+            except PacketError:
+                # Such a public key can be configured, as elsewhere; no handshake with it ever succeeds.
+                self._static_static = b""
+        return self._static_static or None
 
     def admit_initiation(self, timestamp: bytes, now: float) -> None:
         """Judge an authentic initiation by its timestamp and by when the last one came (whitepaper section 5.1).
