@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +114,23 @@ def test_what_no_nat_lets_through_goes_by_the_relay(mesh: Mesh) -> None:
     wait(lambda: alpha.status()["beacon"]["relay"]["forwarded_bytes"] - before >= 8 << 18, "what the relay counts")
     # With the beacon itself they speak directly.
     assert path(gamma, alpha) in ("direct", "lan")
+
+
+def test_a_stream_goes_on_by_the_relay_of_an_agent_that_was_killed(mesh: Mesh) -> None:
+    alpha, gamma, delta = mesh.hosts
+    Site(mesh, 1, SYMMETRIC, gamma)
+    Site(mesh, 2, SYMMETRIC, delta)
+    start(mesh)
+    with stream_between(gamma, delta) as both:
+        for stream in both:
+            stream.goes_on()
+        routes = alpha.directory / "run/relay-routes.json"
+        wait(lambda: routes.exists() and len(json.loads(routes.read_text())["routes"]) >= 2, "both routes on file")
+        alpha.stop(9)
+        alpha.start()
+        for stream in both:
+            stream.goes_on()
+    assert path(gamma, delta) == path(delta, gamma) == "relay alpha"
 
 
 def test_a_stream_goes_on_when_a_direct_path_appears(mesh: Mesh) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -45,9 +46,9 @@ def sent(source: Member, destination: Member) -> bytes:
     return transfer(cast(Host, source), cast(Host, destination), destination.inner[0], CONTENT)
 
 
-def kept(relay: Relayed) -> str:
-    """What the agent has on file for its next run."""
-    path = relay.beacon.directory / "run/relay.json"
+def kept(relay: Relayed, name: str = "relay.json") -> str:
+    """What there is on file for the next run."""
+    path = relay.beacon.directory / "run" / name
     return path.read_text() if path.exists() else ""
 
 
@@ -298,18 +299,44 @@ def test_a_relay_that_is_killed_is_started_anew_and_sessions_come_again(relay: R
     assert "the relay has ended; starting it again in 0.2 s" in str(relay.beacon.log)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_the_relay_ends_with_the_agent_and_goes_on_with_the_next(relay: Relayed, how: int) -> None:
-    one, two = relay.join(SENNIT), relay.join(SENNIT)
+def killed(relay: Relayed) -> None:
+    """The relay alone."""
+    (pid,) = relay.pids()
+    os.kill(pid, signal.SIGKILL)
+    wait(lambda: len(relay.pids()) == 1 and relay.pids() != [pid], "another relay")
+
+
+def restarted(relay: Relayed, how: int) -> None:
+    """With the agent. This waits for the end of all of its processes."""
+    relay.beacon.stop(how)
+    relay.beacon.start()
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+@pytest.mark.parametrize(
+    "end",
+    [killed, partial(restarted, how=signal.SIGTERM), partial(restarted, how=signal.SIGKILL)],
+    ids=["killed", "agent-stopped", "agent-killed"],
+)
+def test_the_next_relay_goes_on_with_the_sessions_of_who_was_attached(
+    relay: Relayed, pair: tuple[str, str], end: Callable[[Relayed], None]
+) -> None:
+    one, two = (relay.join(implementation) for implementation in pair)
     relay.connect(one, two)
     one.ping(two)
     wait(lambda: kept(relay).count("198.51.") == 2, "who is attached on file")
-    # This waits for the end of all of its processes.
-    relay.beacon.stop(how)
-    one.ping_in_vain(two)
-    relay.beacon.start()
+    wait(lambda: len(json.loads(kept(relay, "relay-routes.json") or '{"routes": []}')["routes"]) == 2, "both routes")
+    handshakes = [near.interface.handshake(far.interface) for near, far in ((one, two), (two, one))]
+    with captured(two) as far:
+        end(relay)
+        # The answer to its initiation: the relay knows where the node is.
+        far.wait_for(lambda each: each.kind == 2 and not each.outgoing)
     relay.wait_attached(2)
-    wait(lambda: answered(one, two), "an answer")
+    one.ping(two)
+    two.ping(one)
+    # Neither has noticed anything.
+    assert [near.interface.handshake(far.interface) for near, far in ((one, two), (two, one))] == handshakes
+    assert "relay-unknown-receiver-index" not in relay.status["drops"]
 
 
 def test_a_port_that_is_taken_is_told_and_used_when_it_is_free(relay: Relayed) -> None:

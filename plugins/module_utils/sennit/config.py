@@ -177,6 +177,10 @@ class Config:
         return self.runtime_dir + "/relay.json"
 
     @property
+    def relay_routes_path(self) -> str:
+        return self.runtime_dir + "/relay-routes.json"
+
+    @property
     def resolver_path(self) -> str:
         return self.state_dir + "/resolver.json"
 

@@ -10,7 +10,7 @@ import ipaddress
 import json
 import os
 from collections.abc import Iterable, Mapping
-from typing import Optional
+from typing import Any, Callable, Optional, TypeVar
 
 from . import files
 from .beacon.registry import Sighting
@@ -18,12 +18,16 @@ from .beacon.whereabouts import LOCAL, OBSERVED, RELAY_OBSERVED
 from .netmap.endpoint import join_endpoint, literal_address, split_endpoint
 from .netmap.model import TOO_LARGE, NetmapError, decode_key, encode_key
 from .preferences import MAX_PREFERENCES_BYTES, Preferences, PreferencesError
+from .relay.routes import EXPIRE_AFTER, MOST, Route
 from .wireguard.constants import REJECT_AFTER_TIME
 from .wireguard.events import Endpoint
 
 _MAX_SESSIONS_BYTES = 4 << 20
+_MAX_ROUTES_BYTES = 16 << 20
 _MAX_WHEREABOUTS_BYTES = 64 << 20
 _KINDS = {"observed": OBSERVED, "by_relay": RELAY_OBSERVED, "local": LOCAL}
+
+Content = TypeVar("Content")
 
 
 class StateError(Exception):
@@ -52,6 +56,17 @@ class _Store:
         except OSError as error:
             raise StateError(f"{directory}: {error.strerror}") from error
 
+    def _load(self, parse: Callable[[Any], Content], nothing: Content) -> Content:
+        """What ``parse`` makes of the file's JSON; ``nothing`` when there is no file, or a crash has left it empty.
+
+        Raises StateError.
+        """
+        try:
+            content = self._read()
+            return parse(json.loads(content)) if content else nothing
+        except _NOT_WHAT_WAS_SAVED as error:
+            raise StateError(f"{self._path}: {error}") from error
+
     def _read(self) -> Optional[bytes]:
         """The content, None when there is no file. One that is too long is refused by its size, unread.
 
@@ -71,6 +86,12 @@ class _Store:
 
 class _TooLargeError(Exception):
     pass
+
+
+# What parsing raises for a file that somebody has damaged.
+_NOT_WHAT_WAS_SAVED = (
+    _TooLargeError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError
+)  # fmt: skip
 
 
 class NetmapStore(_Store):
@@ -107,13 +128,13 @@ class SessionStore(_Store):
 
     def load(self, now: float) -> dict[bytes, Endpoint]:
         """By public key; empty when it is older than a session lasts. now is the time of day. Raises StateError."""
-        try:
-            content = json.loads(self._read() or b'{"at": 0, "peers": {}}')
+
+        def parse(content: Any) -> dict[bytes, Endpoint]:
             if not 0 <= now - float(content["at"]) < REJECT_AFTER_TIME:
                 return {}
             return {decode_key(key): split_endpoint(address) for key, address in content["peers"].items()}
-        except (_TooLargeError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise StateError(f"{self._path}: {error}") from error
+
+        return self._load(parse, {})
 
     def keep(self, sessions: Mapping[bytes, Endpoint], now: float) -> None:
         """A neighbour's link-local address is not kept: its interface may have another name then. Raises StateError."""
@@ -121,6 +142,35 @@ class SessionStore(_Store):
             encode_key(key): join_endpoint(*endpoint) for key, endpoint in sessions.items() if "%" not in endpoint[0]
         }
         self.save(json.dumps({"at": now, "peers": peers}).encode() + b"\n")
+
+
+class RouteStore(_Store):
+    """The routes of the sessions that go by a relay: for the next run, should it begin soon."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, _MAX_ROUTES_BYTES)
+
+    def load(self, now: float) -> list[Route]:
+        """MOST of them; none when all are too old. now is the time of day. Raises StateError."""
+
+        def parse(content: Any) -> list[Route]:
+            if not 0 <= now - float(content["at"]) < EXPIRE_AFTER:
+                return []
+            nodes = [decode_key(key) for key in content["nodes"]]
+            routes = [Route(nodes[owner], nodes[other], int(index)) for owner, other, index in content["routes"]]
+            return routes[:MOST]
+
+        return self._load(parse, [])
+
+    def keep(self, routes: Iterable[Route], now: float) -> None:
+        """Have these, and no others; no disk is waited for. Raises StateError."""
+        numbers: dict[bytes, int] = {}
+        numbered = [
+            (numbers.setdefault(owner, len(numbers)), numbers.setdefault(other, len(numbers)), index)
+            for owner, other, index in routes
+        ]
+        content = {"at": now, "nodes": [encode_key(key) for key in numbers], "routes": numbered}
+        self.save(json.dumps(content).encode() + b"\n", lasting=False)
 
 
 class EndpointStore(_Store):
@@ -131,12 +181,12 @@ class EndpointStore(_Store):
 
     def load(self) -> dict[str, Endpoint]:
         """By endpoint; empty when there is none. Raises StateError."""
-        try:
-            content = json.loads(self._read() or b"{}")
+
+        def parse(content: Any) -> dict[str, Endpoint]:
             found = {str(endpoint): split_endpoint(address) for endpoint, address in content.items()}
-        except (_TooLargeError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise StateError(f"{self._path}: {error}") from error
-        return {endpoint: address for endpoint, address in found.items() if literal_address(address[0])}
+            return {endpoint: address for endpoint, address in found.items() if literal_address(address[0])}
+
+        return self._load(parse, {})
 
     def keep(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Have these, and no others. Raises StateError."""
@@ -152,14 +202,14 @@ class WhereaboutsStore(_Store):
 
     def load(self) -> list[tuple[bytes, Sighting]]:
         """By public key; empty when there is no file. Raises StateError."""
-        try:
-            content = json.loads(self._read() or b"[]")
+
+        def parse(content: Any) -> list[tuple[bytes, Sighting]]:
             return [
                 (decode_key(key), Sighting(_KINDS[kind], split_endpoint(endpoint), float(at)))
                 for key, kind, endpoint, at in content
             ]
-        except (_TooLargeError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise StateError(f"{self._path}: {error}") from error
+
+        return self._load(parse, [])
 
     def keep(self, sightings: Iterable[tuple[bytes, Sighting]]) -> None:
         """Have these, and no others; no disk is waited for, as beacons learn all of it anew. Raises StateError."""
@@ -179,14 +229,14 @@ class FormerStore(_Store):
 
     def load(self) -> dict[bytes, dict[str, float]]:
         """By public key; empty when there is no file. Raises StateError."""
-        try:
-            content = json.loads(self._read() or b"{}")
+
+        def parse(content: Any) -> dict[bytes, dict[str, float]]:
             return {
                 decode_key(key): {str(ipaddress.ip_address(address)): float(at) for address, at in left.items()}
                 for key, left in content.items()
             }
-        except (_TooLargeError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise StateError(f"{self._path}: {error}") from error
+
+        return self._load(parse, {})
 
     def keep(self, left: Mapping[bytes, Mapping[str, float]]) -> None:
         """Have these, and no others. Raises StateError."""

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sennit.relay.routes import EXPIRE_AFTER, Route
 from sennit.sessions import Sessions, live_sessions
-from sennit.state import SessionStore, StateError
+from sennit.state import RouteStore, SessionStore, StateError
 from sennit.wireguard.peer import PeerStatus
 
 ONE, TWO = b"\1" * 32, b"\2" * 32
@@ -93,3 +94,38 @@ def test_only_peers_with_a_session_count() -> None:
         b"\4" * 32: PeerStatus(HERE, None, 0, 0),
     }
     assert live_sessions(peers, 1000.0) == {ONE: HERE}
+
+
+# --- the routes of a relay
+
+
+@given(st.lists(st.builds(Route, *[st.sampled_from([ONE, TWO])] * 2, st.integers(0, 2**32 - 1))))
+def test_routes_are_kept_as_long_as_a_session_may_use_them(
+    tmp_path_factory: pytest.TempPathFactory, routes: list[Route]
+) -> None:
+    store = RouteStore(str(tmp_path_factory.getbasetemp() / "routes.json"))
+    store.keep(routes, 1000.0)
+    assert store.load(1000.0) == store.load(999.9 + EXPIRE_AFTER) == routes
+    assert store.load(1000.0 + EXPIRE_AFTER) == store.load(999.0) == []
+
+
+_KEY = '"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="'
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.text("[]{}0123456789.,-e ", max_size=40).map(
+            lambda text: f'{{"at": 1, "nodes": [{_KEY}], "routes": [{text}]}}'.encode()
+        ),
+        st.sampled_from([b'{"at": 1' + b"0" * 400 + b"}", b"[" * 100_000, b'{"at": 1}', b"[]", b"7"]),
+    )
+)
+def test_damaged_routes_are_one_kind_of_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged-routes.json"
+    path.write_bytes(content)
+    for store in (RouteStore(str(path)), SessionStore(str(path))):
+        try:
+            store.load(2.0)
+        except StateError as error:
+            assert str(path) in str(error)

@@ -10,6 +10,7 @@ from tests.unit.wireguard.network import Network, is_keepalive
 
 from sennit.relay.forwarding import ATTACHED_FOR, INITIATIONS, INITIATIONS_AT_ONCE, LEAST_BURST
 from sennit.relay.offer import relay_private_key
+from sennit.relay.routes import EXPIRE_AFTER
 from sennit.wireguard.constants import (
     TYPE_COOKIE_REPLY,
     TYPE_INITIATION,
@@ -212,7 +213,7 @@ def test_who_is_cut_off_is_so_at_once() -> None:
     assert three.payloads() == [b"still here"]
     # Nothing of it is left when it comes back.
     relay.serve(one, two, three)
-    assert relay.forwarder._routes._owners.keys().isdisjoint((two.public_key, index) for index in range(10))
+    assert relay.forwarder.routes._owners.keys().isdisjoint((two.public_key, index) for index in range(10))
     network.elapse(200)
     one.send(two, b"back")
     network.elapse(10)
@@ -239,6 +240,28 @@ def test_a_relay_that_is_started_anew_begins_with_who_was_attached() -> None:
     assert two.payloads()[-1] == b"heard"
     network.elapse(400)
     assert again.forwarder.attached == paths
+
+
+def test_a_relay_that_is_started_anew_goes_on_with_the_sessions_of_the_nodes_that_it_serves() -> None:
+    network, relay, (one, two, three) = relayed(3)
+    for other in (two, three):
+        one.send(other)
+        network.deliver()
+    again = Relay(network)
+    again.serve(one, two)
+    again.forwarder.restore(relay.forwarder.routes, network.now)
+    again.send(again.forwarder.resume(relay.forwarder.attached, network.now, network.wall))
+    network.deliver()
+    two.payloads()
+    network.forget()
+    one.send(two, b"as before")
+    two.send(one, b"and back")
+    network.deliver()
+    assert (two.payloads(), one.payloads()) == ([b"as before"], [b"and back"])
+    assert {each.type for each in network.log} == {TYPE_TRANSPORT}
+    assert {key for route in again.forwarder.routes for key in route[:2]} == {one.public_key, two.public_key}
+    network.elapse(EXPIRE_AFTER + 20)
+    assert len(again.forwarder.routes) == 0
 
 
 # --- limits

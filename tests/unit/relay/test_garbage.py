@@ -31,7 +31,7 @@ def batches(draw: st.DrawFn) -> tuple[bytes, int, bool]:
 def test_any_bytes(batches: list[tuple[bytes, int, bool]], tail: bytes) -> None:
     network, relay, (one, two) = relayed()
     # There is a route, for one index.
-    relay.forwarder._routes.claim(two.public_key, one.public_key, int.from_bytes(b"INDX", "little"), network.now)
+    relay.forwarder.routes.claim(two.public_key, one.public_key, int.from_bytes(b"INDX", "little"), network.now)
     came = 0
     for data, size, attached in [*batches, (tail, max(len(tail), 1), True), (tail, max(len(tail), 1), False)]:
         network.forget()
@@ -66,7 +66,7 @@ def test_a_flood_of_a_node_leaves_a_bounded_trace(monkeypatch) -> None:
         relay.take(message, one.endpoint)
         network.take_in_flight()
         network.forget()
-    assert len(relay.forwarder._routes) == 500 + 2
+    assert len(relay.forwarder.routes) == 500 + 2
     assert drops(relay)["too-many-initiations"] > 15_000
     three.send(two, b"after")
     network.deliver()

@@ -105,7 +105,9 @@ def test_routes_are_as_a_plain_table_would_have_them(taken: list[tuple[str, int,
         if what == "claim":
             known = table.get((other, index))
             free = known is None or known[0] == owner
+            change = routes.change
             assert routes.claim(owner, other, index, now) == free
+            assert (routes.change != change) == (known is None)
             if free:
                 table[other, index] = (owner, now)
         elif what == "find":

@@ -37,7 +37,7 @@ from ..wireguard.errors import DropReason
 from ..wireguard.events import Endpoint, HandshakeCompleted, Path, PeerConfig, endpoint_of, for_one_answer
 from .buckets import TokenBucket
 from .recipients import Recipients
-from .routes import Routes
+from .routes import Route, Routes
 
 ATTACHED_FOR = 90.0
 """Seconds that a node stays attached after it was heard: it sends a keepalive every 25."""
@@ -111,7 +111,7 @@ class Forwarder:
         self._nodes: dict[bytes, _Node] = {}
         self._places: dict[Endpoint, _Node] = {}
         self._recipients = Recipients()
-        self._routes = Routes()
+        self.routes = Routes()
         self._changed: set[bytes] = set()
         self._review_at: Optional[float] = None
 
@@ -144,7 +144,7 @@ class Forwarder:
         wanted = {key for key in public_keys if key != self.public_key}
         for key in self._nodes.keys() - wanted:
             self._detach(self._nodes[key])
-            self._routes.forget(key)
+            self.routes.forget(key)
             self._device.remove_peer(key)
             del self._nodes[key]
         for key in wanted - self._nodes.keys():
@@ -161,6 +161,13 @@ class Forwarder:
             if key in self._nodes:
                 sendings += _sendings(self._device.resume(key, path, now, wall))
         return sendings
+
+    def restore(self, routes: Iterable[Route], now: float) -> None:
+        """Take up those of the relay before this one: the sessions that began through it go on through this one."""
+        for owner, other, index in routes:
+            if owner in self._nodes and other in self._nodes:
+                self.routes.claim(owner, other, index, now)
+        self._watch(now)
 
     # --- what comes in
 
@@ -258,9 +265,9 @@ class Forwarder:
         for node in list(self._places.values()):
             if now - node.heard_at >= ATTACHED_FOR:
                 self._detach(node)
-        self._routes.expire(now)
+        self.routes.expire(now)
         self._review_at = None
-        if self._places or len(self._routes):
+        if self._places or len(self.routes):
             self._watch(now)
 
     def _watch(self, now: float) -> None:
@@ -281,7 +288,7 @@ class Forwarder:
         if recipient is None or recipient.path is None:
             raise _NotForwardedError(RelayDrop.RECIPIENT_NOT_ATTACHED)
         if kind in (TYPE_INITIATION, TYPE_RESPONSE):
-            if not self._routes.claim(sender.public_key, recipient.public_key, _sender(message), now):
+            if not self.routes.claim(sender.public_key, recipient.public_key, _sender(message), now):
                 raise _NotForwardedError(RelayDrop.INDEX_TAKEN)
             self._watch(now)
         number = sender.traffic.take(piece.number, piece.size, now)
@@ -297,7 +304,7 @@ class Forwarder:
     def _recipient(self, sender: _Node, kind: int, message: Buffer, now: float) -> Optional[_Node]:
         """Raises _NotForwardedError."""
         if kind != TYPE_INITIATION:
-            public_key = self._routes.find(sender.public_key, _receiver(kind, message), now)
+            public_key = self.routes.find(sender.public_key, _receiver(kind, message), now)
             if public_key is None:
                 raise _NotForwardedError(RelayDrop.UNKNOWN_INDEX)
         else:

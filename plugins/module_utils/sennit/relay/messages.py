@@ -15,12 +15,15 @@ from ..wireguard.events import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """For the process, once. port: UDP; fwmark: of the underlay's packets; rate: bytes a second for each node."""
+    """For the process, once. port: UDP; fwmark: of the underlay's packets; rate: bytes a second for each node;
+    routes_path: where it keeps the routes of sessions.
+    """
 
     private_key: bytes = field(repr=False)
     port: int
     fwmark: int
     rate: float
+    routes_path: str
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@
 
 """The relay as the agent sees it: a process of its own, so that no flood and no bug of it meets the mesh.
 
-It is a fork of the agent and ends when the agent does. Should it die, it is started anew, and begins again with those
-that were attached. So it does when the agent itself is started anew.
+It is a fork of the agent and ends when the agent does. Should it die, it is started anew, begins again with those that
+were attached, and goes on with the sessions between them. So it does when the agent itself is started anew.
 """
 
 from __future__ import annotations
@@ -134,11 +134,13 @@ class Relay:
             self._tell_problem(f"the relay does not work: {error}")
             return
         try:
-            self._before.update(self._store.load(time.time()))
+            kept = self._store.load(time.time())
+            self._before.update({public_key: path for public_key, path in kept.items() if public_key in self._nodes})
         except StateError as error:
             logger.error("who was attached to the relay is not known: %s", error)
         offer = RelayOffer(self._config.relay_port, public_key_of(key))
-        settings = Settings(key, self._config.relay_port, self._config.fwmark, self._config.relay_rate / 8)
+        config = self._config
+        settings = Settings(key, config.relay_port, config.fwmark, config.relay_rate / 8, config.relay_routes_path)
         self._life = asyncio.ensure_future(keep_alive("the relay", lambda: self._live(settings, offer)))
 
     def _stop(self) -> None:

@@ -11,7 +11,8 @@ index counts only in messages of the node it was made up for: two pairs of nodes
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Optional
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
 
 from ..wireguard.constants import REJECT_AFTER_TIME
 
@@ -23,10 +24,20 @@ MOST = 65536
 _Key = tuple[bytes, int]
 
 
+class Route(NamedTuple):
+    """What the node ``other`` sends to this receiver index goes to ``owner``; both are public keys."""
+
+    owner: bytes
+    other: bytes
+    receiver: int
+
+
 class Routes:
     """Bounded. Nodes are named by their public keys. Whoever makes up too many indices loses its own oldest."""
 
     def __init__(self) -> None:
+        self.change = 0
+        """Another number whenever there are other routes."""
         self._owners: dict[_Key, bytes] = {}
         # Of each node that made indices up: when each was last used, the one that was not for longest first.
         self._used: dict[bytes, OrderedDict[_Key, float]] = {}
@@ -34,14 +45,20 @@ class Routes:
     def __len__(self) -> int:
         return len(self._owners)
 
+    def __iter__(self) -> Iterator[Route]:
+        return (Route(owner, other, index) for (other, index), owner in self._owners.items())
+
     def claim(self, owner: bytes, other: bytes, index: int, now: float) -> bool:
         """Have what ``other`` sends to this index go to ``owner``, who made it up.
 
         False when it goes to somebody else already: nobody can take another's messages.
         """
         key = other, index
-        if self._owners.get(key, owner) != owner:
+        before = self._owners.get(key)
+        if before not in (None, owner):
             return False
+        if before is None:
+            self.change += 1
         used = self._used.setdefault(owner, OrderedDict())
         used[key] = now
         used.move_to_end(key)
@@ -64,9 +81,7 @@ class Routes:
 
     def forget(self, node: bytes) -> None:
         """Neither to it nor from it."""
-        for key in self._used.pop(node, ()):
-            del self._owners[key]
-        for key in [key for key in self._owners if key[0] == node]:
+        for key in [key for key, owner in self._owners.items() if node in (owner, key[0])]:
             self._drop(self._owners[key], key)
 
     def expire(self, now: float) -> None:
@@ -80,6 +95,7 @@ class Routes:
         self._drop(owner, next(iter(self._used[owner])))
 
     def _drop(self, owner: bytes, key: _Key) -> None:
+        self.change += 1
         del self._owners[key]
         used = self._used[owner]
         del used[key]

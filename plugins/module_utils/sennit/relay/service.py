@@ -16,6 +16,8 @@ from typing import Any, NoReturn, Optional
 from ..datapath.base import DatapathError
 from ..datapath.channel import Channel
 from ..datapath.udp import UdpSocket
+from ..log import logger
+from ..state import RouteStore, StateError
 from ..wireguard.batch import RECEIVE_ROOM
 from ..wireguard.events import Path
 from .forwarding import Forwarder, Sending
@@ -29,6 +31,9 @@ RESUMED_AT_ONCE = 32
 # Seconds. Of who is attached the agent is told at once, but not more often than this; of the counters less often.
 CHANGES_INTERVAL = 0.1
 COUNTERS_INTERVAL = 1.0
+# Seconds from a change of the routes until they are written down, and the part of the time that this may take.
+WRITE_DELAY = 1.0
+WRITE_SHARE = 0.01
 
 
 class Service:
@@ -44,9 +49,19 @@ class Service:
         self._counted: tuple[int, dict[str, int]] = (0, {})
         self._reported_at = -math.inf
         self._worked = False
+        self._store = RouteStore(settings.routes_path)
+        self._written = 0
+        self._write_at = math.inf
+        self._write_delay = WRITE_DELAY
 
     def run(self) -> NoReturn:
         """Until the agent is gone (EOFError, or an OSError of the channel)."""
+        try:
+            self._serve()
+        finally:
+            self._write_routes()
+
+    def _serve(self) -> NoReturn:
         self._poll = select.poll()
         self._poll.register(self._channel.socket, select.POLLIN)
         self._udp = self._listen()
@@ -67,6 +82,8 @@ class Service:
                 self._send(self._forwarder.advance(now, wall))
                 self._worked = True
                 deadline = self._forwarder.next_deadline()
+            if now >= self._write_at:
+                self._write_routes()
             timeout = self._sleep(now, deadline)
 
     def _listen(self) -> UdpSocket:
@@ -99,6 +116,7 @@ class Service:
             self._worked = True
         elif isinstance(command, Resume):
             self._resumed.update(command.paths)
+            self._restore_routes()
         else:
             raise TypeError(f"not a command for the relay: {command!r}")
 
@@ -126,11 +144,32 @@ class Service:
             del self._resumed[public_key]
         self._send(self._forwarder.resume(some, now, wall))
 
+    def _restore_routes(self) -> None:
+        try:
+            self._forwarder.restore(self._store.load(time.time()), time.monotonic())
+        except StateError as error:
+            logger.error("what the relay knew of sessions is lost: %s", error)
+
+    def _write_routes(self) -> None:
+        """For the relay after this one, however this one ends."""
+        self._write_at = math.inf
+        routes = self._forwarder.routes
+        if routes.change == self._written:
+            return
+        self._written, began = routes.change, time.monotonic()
+        try:
+            self._store.keep(routes, time.time())
+        except StateError as error:
+            logger.error("the next relay will not know of the sessions: %s", error)
+        self._write_delay = max(WRITE_DELAY, (time.monotonic() - began) / WRITE_SHARE)
+
     def _sleep(self, now: float, deadline: Optional[float]) -> Optional[float]:
         """Report if it is time. For how many milliseconds there is nothing to do; None: until something comes."""
         if self._resumed:
             return 0
-        wake_at = math.inf if deadline is None else deadline
+        if self._forwarder.routes.change != self._written:
+            self._write_at = min(self._write_at, now + self._write_delay)
+        wake_at = self._write_at if deadline is None else min(deadline, self._write_at)
         if self._worked:
             wake_at = min(wake_at, self._report(now))
         # Rounded up: not to be awake just before it is time.
