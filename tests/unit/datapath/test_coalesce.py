@@ -100,6 +100,18 @@ def test_a_wrong_checksum_is_never_made_right(core: DatapathCore, version: int, 
     assert unjoined(core, packets)
 
 
+@both
+@pytest.mark.parametrize("which", [0, 1, 4, 8])
+def test_one_wrong_checksum_takes_no_other_packet_along(core: DatapathCore, version: int, which: int) -> None:
+    packets = segments(version, 9)
+    packets[which] = with_byte(packets[which], -1 % len(packets[which]), 0xEE)
+    frames = written(core, packets)
+    assert PLAIN + packets[which] in frames
+    joined = [segment(frame) for frame in frames if frame != PLAIN + packets[which]]
+    assert [packet for group in joined for packet in group] == packets[:which] + packets[which + 1 :]
+    assert len(joined) == (1 if which in (0, 8) else 2)
+
+
 def test_a_wrong_ip_checksum_is_never_made_right(core: DatapathCore) -> None:
     packets = segments(4, 2)
     packets[1] = with_byte(packets[1], 10, packets[1][10] ^ 1)

@@ -20,9 +20,13 @@ _LOW_1440 = (1 << 1440) - 1
 
 def words_sum(data: Union[bytes, memoryview]) -> int:
     """A number that leaves, divided by 65535, the sum of the big-endian 16-bit words; an odd length is padded."""
+    return remainder(int.from_bytes(data, "little"))
+
+
+def remainder(number: int) -> int:
+    """The same of data that was taken as a little-endian number, or of several that were added up."""
     # Little-endian numbers pad an odd length by themselves; swapping the bytes of a sum is multiplying it by 256.
-    number = int.from_bytes(data, "little")
-    if len(data) > 360:
+    if number > _LOW_2880:
         number = (number & _LOW_5760) + (number >> 5760)
         number = (number & _LOW_2880) + (number >> 2880)
         number = (number & _LOW_1440) + (number >> 1440)

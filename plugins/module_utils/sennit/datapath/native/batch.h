@@ -166,10 +166,10 @@ struct joined {
     uint32_t size;
     uint32_t expected; /* sequence number */
     uint32_t balance;
+    uint32_t wrong; /* of more than one: 0 where the checksums, added up, are right */
     uint8_t protocol;
     uint8_t ip;
     uint8_t closed;
-    uint8_t intact;
     uint8_t reachable; /* it may still be appended to */
 };
 

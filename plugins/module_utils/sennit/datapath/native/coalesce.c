@@ -18,6 +18,7 @@ struct writer {
     uint32_t *next;
     struct joined *queue;
     uint32_t length;
+    int checked; /* only packets with right checksums are joined */
 };
 
 /* Length of the IP header if this is TCP or UDP without IP options, extension headers or fragmentation, else 0. */
@@ -82,9 +83,10 @@ static uint32_t balance(const uint8_t *packet, uint32_t ip, uint32_t protocol)
     return (protocol + 3 * 65535 - words_sum(packet, 4) - be16(packet + 6)) % 65535;
 }
 
-static int is_intact(const struct joined *joined, const uint8_t *packet, uint32_t length)
+/* 0 for a packet with right checksums. */
+static uint32_t excess(const struct joined *joined, const uint8_t *packet, uint32_t length)
 {
-    return (words_sum(packet, length) + joined->balance + (joined->ip == 20 ? length : 0)) % 65535 == 0;
+    return (words_sum(packet, length) + joined->balance + (joined->ip == 20 ? length : 0)) % 65535;
 }
 
 static int try_append(struct writer *writer, struct joined *joined, uint32_t n)
@@ -102,14 +104,12 @@ static int try_append(struct writer *writer, struct joined *joined, uint32_t n)
         return 0;
     if (joined->packets == (joined->protocol == TCP ? MAX_TCP_SEGMENTS : MAX_UDP_SEGMENTS))
         return 0;
-    if (!is_intact(joined, packet, entry->length))
+    const uint32_t wrong = excess(joined, packet, entry->length);
+    if (joined->packets == 1)
+        joined->wrong = excess(joined, first, writer->packets[joined->first].length);
+    if (writer->checked && (wrong || joined->wrong))
         return 0;
-    if (!joined->intact) {
-        joined->intact = (uint8_t)is_intact(joined, first, writer->packets[joined->first].length);
-        joined->closed = !joined->intact;
-        if (joined->closed)
-            return 0;
-    }
+    joined->wrong = (joined->wrong + wrong) % 65535;
     writer->next[joined->last] = n;
     joined->last = n;
     joined->packets++;
@@ -169,6 +169,19 @@ static void enqueue(struct writer *writer, uint32_t n, int udp)
     joined->closed = protocol == TCP && packet[ip + 13] & PSH;
 }
 
+/* Returns whether the checksums of what is joined are right. */
+static int join(struct writer *writer, uint32_t count, int udp)
+{
+    uint32_t wrong = 0;
+    writer->length = 0;
+    for (uint32_t n = 0; n < count; n++)
+        if (writer->packets[n].length)
+            enqueue(writer, n, udp);
+    for (uint32_t n = 0; n < writer->length; n++)
+        wrong |= writer->queue[n].wrong;
+    return !wrong;
+}
+
 static int write_joined(const struct writer *writer, const struct joined *joined, int fd)
 {
     static const uint8_t plain[VNET];
@@ -222,11 +235,12 @@ static int write_joined(const struct writer *writer, const struct joined *joined
 EXPORT uint32_t batch_write(int fd, const uint8_t *arena, const struct packet *packets, uint32_t count, int udp,
                             uint32_t *next, struct joined *queue)
 {
-    struct writer writer = {arena, packets, next, queue, 0};
+    struct writer writer = {arena, packets, next, queue, 0, 0};
     uint32_t failed = 0;
-    for (uint32_t n = 0; n < count; n++)
-        if (packets[n].length)
-            enqueue(&writer, n, udp);
+    if (!join(&writer, count, udp)) {
+        writer.checked = 1;
+        join(&writer, count, udp);
+    }
     for (uint32_t n = 0; n < writer.length; n++)
         if (!write_joined(&writer, &queue[n], fd))
             failed += queue[n].packets;
