@@ -12,8 +12,10 @@ for what is on its way, and takes any other sequence of packets or datagrams as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain, compress, islice, takewhile
 from struct import Struct
-from typing import Callable, NamedTuple, Optional, Protocol
+from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 from .aead import Aead, AuthenticationError, Buffer, new_aead
 from .constants import (
@@ -31,9 +33,14 @@ HEADER = Struct("<IIQ")
 RECEIVE_ROOM = 65536
 """Bytes that one receive may bring."""
 
+_BEGINNING = Struct("<II")  # of the header
 _NONCE_PREFIX = bytes(4)
 _NONCE = Struct("<4xQ")
 _PADDING = bytes(PADDING_MULTIPLE)
+
+# Of an inner packet: what holds the version and the length, and the source.
+_LIKE_V4 = slice(4), slice(12, 16)
+_LIKE_V6 = slice(6), slice(8, 24)
 
 Allowed = Callable[[bytes], bool]
 """Whether the peer may send from a packed inner source address."""
@@ -196,6 +203,54 @@ class PythonSealer:
         return None
 
 
+class _ReceivedDatagrams(Sequence[Buffer]):
+    """Datagrams of one receive, behind each other: of `size` bytes each, but for a shorter last one."""
+
+    __slots__ = ("size", "view")
+
+    def __init__(self, view: memoryview, size: int) -> None:
+        self.view = view
+        self.size = size
+
+    def __len__(self) -> int:
+        return max(1, -(-len(self.view) // self.size))
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, int):
+            return list(self)[index]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.view[index * self.size : (index + 1) * self.size]
+
+
+_Fields = tuple[bytes, bytes, Buffer]
+"""Of a datagram: type and receiver's index, counter, what is sealed."""
+
+
+@lru_cache(maxsize=256)
+def _layout(size: int) -> Struct:
+    """Of a transport message of that size."""
+    return Struct(f"8s8s{size - TRANSPORT_HEADER_LENGTH}s")
+
+
+def _fields(datagrams: Sequence[Buffer], at: int) -> Iterator[_Fields]:
+    """Of the datagrams from `at` on, until one is too short for a transport message."""
+    if not isinstance(datagrams, _ReceivedDatagrams):
+        return chain.from_iterable(
+            _layout(len(datagram)).iter_unpack(datagram)
+            for datagram in takewhile(lambda each: len(each) >= TRANSPORT_OVERHEAD, islice(datagrams, at, None))
+        )
+    view = datagrams.view[at * datagrams.size :]
+    if len(view) < TRANSPORT_OVERHEAD:
+        return iter(())
+    # In one go, without a view of each.
+    size = min(datagrams.size, len(view))
+    whole = len(view) // size * size
+    found = _layout(size).iter_unpack(view[:whole])
+    last = view[whole:]
+    return chain(found, _layout(len(last)).iter_unpack(last)) if len(last) >= TRANSPORT_OVERHEAD else found
+
+
 class PythonArrivals:
     """A list, and one buffer to receive into, since what is opened lies elsewhere."""
 
@@ -209,10 +264,7 @@ class PythonArrivals:
         return self._view
 
     def received(self, length: int, size: int) -> Sequence[Buffer]:
-        view = self._view
-        if not 0 < size < length:
-            return [view[:length]]
-        return [view[at : min(at + size, length)] for at in range(0, length, size)]
+        return _ReceivedDatagrams(self._view[:length], size if 0 < size < length else max(length, 1))
 
     def full(self) -> bool:
         return False
@@ -227,65 +279,72 @@ class PythonArrivals:
 class PythonOpener:
     """See Opener."""
 
-    __slots__ = ("_aead", "_generation", "_index", "_known", "_window")
+    __slots__ = ("_aead", "_beginning", "_generation", "_known", "_window")
 
     def __init__(self, key: bytes, local_index: int) -> None:
         self._aead: Aead = new_aead(key)
-        self._index = local_index
+        self._beginning = _BEGINNING.pack(TYPE_TRANSPORT, local_index)
         self._window = ReplayWindow()
         self._known = b""  # the last source that was allowed, in this generation
         self._generation = 0
 
-    # One loop on purpose: a call a step would cost more than the steps.
-    def open(  # noqa: C901
+    def open(
         self, datagrams: Sequence[Buffer], at: int, arrivals: Arrivals, allowed: Allowed, generation: int
     ) -> Opened:
-        packets = arrivals.packets()
-        append, unpack, pack_nonce = packets.append, HEADER.unpack_from, _NONCE.pack
-        decrypt, accept, own_index = self._aead.decrypt, self._window.accept, self._index
-        count = keepalives = size = unauthentic = replayed = beyond = malformed = not_allowed = 0
-        if generation != self._generation:
-            self._generation, self._known = generation, b""
-        known = self._known
-        end = len(datagrams)
-        for number in range(at, end):
-            datagram = datagrams[number]
-            if len(datagram) < TRANSPORT_OVERHEAD:
-                end = number
+        decrypt, our_beginning = self._aead.decrypt, self._beginning
+        packets: list[bytes] = []
+        counters: list[bytes] = []
+        unauthentic, end = 0, at
+        for beginning, counter, sealed in _fields(datagrams, at):
+            if beginning != our_beginning:
                 break
-            kind, index, counter = unpack(datagram)
-            if kind != TYPE_TRANSPORT or index != own_index:
-                end = number
-                break
+            end += 1
             try:
-                packet = decrypt(pack_nonce(counter), datagram[TRANSPORT_HEADER_LENGTH:], None)
+                packets.append(decrypt(_NONCE_PREFIX + counter, sealed, None))
             except AuthenticationError:
                 unauthentic += 1
-                continue
-            if not accept(counter):
-                if counter >= REJECT_AFTER_MESSAGES:
-                    beyond += 1
-                else:
-                    replayed += 1
-                continue
-            if not packet:
-                keepalives += 1
-                continue
-            count += 1
-            size += len(datagram)
-            length = inner_length(packet)
-            if not length:
-                malformed += 1
-                continue
-            source = packet[8:24] if packet[0] >> 4 == 6 else packet[12:16]
-            if source != known:
-                if not allowed(source):
+            else:
+                counters.append(counter)
+        numbers = Struct(f"<{len(counters)}Q").unpack(b"".join(counters))
+        accepted = self._window.accept_all(numbers)
+        replayed = accepted.count(False)
+        beyond = 0
+        if replayed:
+            packets = list(compress(packets, accepted))
+            beyond = sum(number >= REJECT_AFTER_MESSAGES for number in numbers)
+        keepalives = packets.count(b"")
+        count = len(packets) - keepalives
+        size = sum(map(len, packets)) + TRANSPORT_OVERHEAD * count
+        malformed, not_allowed = self._let_through(packets, arrivals.packets(), allowed, generation)
+        return Opened(end, count, keepalives, size, unauthentic, replayed - beyond, beyond, malformed, not_allowed)
+
+    def _let_through(
+        self, packets: list[bytes], through: list[bytes], allowed: Allowed, generation: int
+    ) -> tuple[int, int]:
+        """Append what the peer may send, without padding. Return how many are malformed, and how many not allowed."""
+        if generation != self._generation:
+            self._generation, self._known = generation, b""
+        known, malformed, not_allowed = self._known, 0, 0
+        # Most are like the one before: of the same version and lengths, from the same source.
+        length, whole, like, start, place = 0, -1, b"", slice(0), slice(0)
+        for packet in packets:
+            if len(packet) != whole or packet[start] != like or packet[place] != known:
+                if not packet:  # a keepalive
+                    continue
+                inner = inner_length(packet)
+                if not inner:
+                    malformed += 1
+                    continue
+                its_start, its_place = _LIKE_V6 if packet[0] >> 4 == 6 else _LIKE_V4
+                source = packet[its_place]
+                if source != known and not allowed(source):
                     not_allowed += 1
                     continue
-                known = source
-            append(packet if length == len(packet) else packet[:length])
+                known, length, whole, start, place = source, inner, len(packet), its_start, its_place
+                like = packet[start]
+            through.append(packet[:length])
         self._known = known
-        return Opened(end, count, keepalives, size, unauthentic, replayed, beyond, malformed, not_allowed)
+        return malformed, not_allowed
 
     def received(self) -> Optional[Received]:
         return None

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import eq
+
 from .constants import REJECT_AFTER_MESSAGES, REPLAY_WINDOW
 
 _WORD_BITS = 64
@@ -31,11 +34,7 @@ class ReplayWindow:
         if counter > newest:
             if counter >= REJECT_AFTER_MESSAGES:
                 return False
-            head = newest >> 6
-            if word != head:
-                words = self._words
-                for stale in range(max(head + 1, word - _WORDS + 1), word + 1):
-                    words[stale % _WORDS] = 0
+            self._move(word)
             self._newest = counter
         elif newest - counter > REPLAY_WINDOW:
             return False
@@ -45,3 +44,28 @@ class ReplayWindow:
             return False
         self._words[word % _WORDS] = seen | bit
         return True
+
+    def accept_all(self, counters: Sequence[int]) -> list[bool]:
+        """accept() for each. Those that follow each other and are newer than all before are marked together."""
+        count = len(counters)
+        first = counters[0] if counters else 0
+        end = first + count
+        in_order = self._newest < first and end <= REJECT_AFTER_MESSAGES and all(map(eq, counters, range(first, end)))
+        if not in_order or not 0 < count <= REPLAY_WINDOW:
+            return [self.accept(counter) for counter in counters]
+        last = end - 1
+        self._move(last >> 6)
+        self._newest = last
+        for word in range(first >> 6, (last >> 6) + 1):
+            base = word * _WORD_BITS
+            lowest, above = max(first - base, 0), min(end - base, _WORD_BITS)
+            self._words[word % _WORDS] |= (1 << above) - (1 << lowest)
+        return [True] * count
+
+    def _move(self, word: int) -> None:
+        """Clear what comes anew into the ring when this word becomes its head."""
+        head = self._newest >> 6
+        if word != head:
+            words = self._words
+            for stale in range(max(head + 1, word - _WORDS + 1), word + 1):
+                words[stale % _WORDS] = 0
