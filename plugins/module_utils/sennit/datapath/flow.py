@@ -21,7 +21,7 @@ from ..wireguard.inbound import KnownSource
 from ..wireguard.outbound import KnownDestination
 from .channel import Channel
 from .tun import Tun
-from .udp import UdpSocket
+from .udp import MAX_PAYLOAD, UdpSocket
 
 if TYPE_CHECKING:
     from .core import DatapathCore
@@ -153,8 +153,10 @@ class PythonInflow:
             if received is not None:
                 length, size, source = received
                 datagrams = self.arrivals.received(length, size)
-                count = len(datagrams)
-                self._left = 0 if count >= _ENOUGH else self._left - count
+                self._left -= len(datagrams)
+                # But what filled the kernel's buffer was cut from more: the rest of a super-packet is right behind it.
+                if self._left <= BUDGET - _ENOUGH and length + size <= MAX_PAYLOAD:
+                    self._left = 0
                 # They may come on a keypair that was installed a moment ago.
                 return Incoming(self._channel.waits(), (datagrams, source))
         self._turn = False

@@ -32,7 +32,7 @@ _SO_MARK = 36
 _BUFFER_BYTES = 7 << 20  # as wireguard-go: enough for a few milliseconds at 10 Gb/s
 
 _MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS until Linux 6.8
-_MAX_PAYLOAD = 65535 - 20 - 8
+MAX_PAYLOAD = 65535 - 20 - 8
 _MAX_REMEMBERED = 4096
 _ANCILLARY_SPACE = socket.CMSG_SPACE(4) + sticky.ANCILLARY_SPACE
 _SEGMENT_SIZE = struct.Struct("=H")
@@ -181,7 +181,7 @@ class UdpSocket:
         self.socket.close()
 
     def _below(self, endpoint: Endpoint) -> int:
-        return self._refused.get(endpoint, _MAX_PAYLOAD + 1) if self._segments else 0
+        return self._refused.get(endpoint, MAX_PAYLOAD + 1) if self._segments else 0
 
     def _refuse(self, endpoint: Endpoint, size: int) -> None:
         if endpoint not in self._refused:
@@ -243,7 +243,7 @@ def pieces(datagrams: Sequence[Buffer]) -> Iterator[Piece]:
     while start < count:
         size = len(datagrams[start])
         end = start + 1
-        most = min(count, start + min(_MAX_SEGMENTS, _MAX_PAYLOAD // size)) if size else end
+        most = min(count, start + min(_MAX_SEGMENTS, MAX_PAYLOAD // size)) if size else end
         while end < most and len(datagrams[end]) == size:
             end += 1
         if end < most and len(datagrams[end]) < size:

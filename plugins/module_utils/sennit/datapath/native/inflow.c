@@ -98,8 +98,11 @@ static int take(struct inflow *flow, double now)
     struct opened opened;
     if (flow->pending == 1) {
         const int32_t datagrams = (int32_t)((flow->length + flow->each - 1) / flow->each);
-        /* To ask for more that is not there yet would cost a call. */
-        flow->left = datagrams >= ENOUGH ? 0 : flow->left - datagrams;
+        flow->left -= datagrams;
+        /* To ask for more that is not there yet would cost a call. But what filled the kernel's buffer was cut from more:
+         * the rest of a super-packet is right behind it. */
+        if (flow->left <= BUDGET - ENOUGH && flow->length + flow->each <= UDP_MAX_PAYLOAD)
+            flow->left = 0;
         /* All of it or nothing: what is not plain, Python takes as a whole. */
         for (uint32_t at = flow->start; at < end; at += flow->each)
             if (!opener_of(flow, flow->arena + at, end - at < flow->each ? end - at : flow->each, now))
