@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from nacl.exceptions import CryptoError
 
 from sennit.wireguard import aead
-from sennit.wireguard.aead import Aead, NaclAead
+from sennit.wireguard.aead import Aead, NaclAead, OlderAead
 
 LIBRARIES = [
     pytest.param(ChaCha20Poly1305, InvalidTag, id="cryptography"),
+    pytest.param(OlderAead, InvalidTag, id="older cryptography"),
     pytest.param(NaclAead, CryptoError, id="nacl"),
 ]
 
@@ -41,6 +42,9 @@ def test_published_vectors(library: Callable[[bytes], Aead], error: type[Excepti
         cipher = library(vector["KEY"])
         sealed = vector["CT"] + vector["TAG"]
         assert cipher.encrypt(vector["NONCE"], vector["IN"], vector["AD"]) == sealed
+        buffer = bytearray(b"x" * (len(sealed) + 2))
+        cipher.encrypt_into(vector["NONCE"], vector["IN"], vector["AD"], memoryview(buffer)[1:-1])
+        assert buffer == b"x" + sealed + b"x"
         assert cipher.decrypt(vector["NONCE"], sealed, vector["AD"]) == vector["IN"]
         checked += 1
     assert checked > 10

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional, Protocol
 
 from ..wireguard.aead import Buffer
-from ..wireguard.batch import Arrivals, Datagrams
+from ..wireguard.batch import MAX_PAYLOAD, Arrivals, Datagrams
 from ..wireguard.events import Path
 from ..wireguard.inbound import KnownSource
 from ..wireguard.outbound import KnownDestination
 from .channel import Channel
 from .tun import Tun
-from .udp import MAX_PAYLOAD, UdpSocket
+from .udp import UdpSocket
 
 if TYPE_CHECKING:
     from .core import DatapathCore

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 from ..wireguard.aead import Buffer
-from ..wireguard.batch import Datagrams, Piece, cut
+from ..wireguard.batch import MAX_PAYLOAD, Datagrams, Piece, cut, together
 from ..wireguard.events import Endpoint, Path, endpoint_of
 from . import sticky
 from .base import DatapathError
@@ -31,8 +31,6 @@ _SO_RCVBUFFORCE = 33
 _SO_MARK = 36
 _BUFFER_BYTES = 7 << 20  # as wireguard-go: enough for a few milliseconds at 10 Gb/s
 
-_MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS until Linux 6.8
-MAX_PAYLOAD = 65535 - 20 - 8
 _MAX_REMEMBERED = 4096
 _ANCILLARY_SPACE = socket.CMSG_SPACE(4) + sticky.ANCILLARY_SPACE
 _SEGMENT_SIZE = struct.Struct("=H")
@@ -239,17 +237,9 @@ class UdpSocket:
 
 def pieces(datagrams: Sequence[Buffer]) -> Iterator[Piece]:
     """What one call with UDP_SEGMENT can carry each: all of one size, but for a shorter last one."""
-    start, count = 0, len(datagrams)
-    while start < count:
-        size = len(datagrams[start])
-        end = start + 1
-        most = min(count, start + min(_MAX_SEGMENTS, MAX_PAYLOAD // size)) if size else end
-        while end < most and len(datagrams[end]) == size:
-            end += 1
-        if end < most and len(datagrams[end]) < size:
-            end += 1
-        yield Piece(datagrams[start:end], size, end - start)
-        start = end
+    sizes = list(map(len, datagrams))
+    for start, end in together(sizes):
+        yield Piece(datagrams[start:end], sizes[start], end - start)
 
 
 def _open(port: int) -> tuple[socket.socket, int]:

@@ -44,11 +44,26 @@ class Aead(Protocol):
 
     def encrypt(self, nonce: bytes, data: Buffer, associated_data: Optional[bytes]) -> bytes: ...
 
+    def encrypt_into(self, nonce: bytes, data: Buffer, associated_data: Optional[bytes], buf: memoryview) -> int:
+        """Fill the buffer, which has room for the data and the tag. Return its length."""
+
     def decrypt(self, nonce: bytes, data: Buffer, associated_data: Optional[bytes]) -> bytes:
         """Raise AuthenticationError when the tag does not fit, or when there is no room for one."""
 
 
-class NaclAead:
+class _Copying:
+    """Encrypts into a buffer by a copy."""
+
+    __slots__ = ()
+
+    encrypt: Callable[[bytes, Buffer, Optional[bytes]], bytes]
+
+    def encrypt_into(self, nonce: bytes, data: Buffer, associated_data: Optional[bytes], buf: memoryview) -> int:
+        buf[:] = self.encrypt(nonce, data, associated_data)
+        return len(buf)
+
+
+class NaclAead(_Copying):
     """PyNaCl in the shape of `cryptography`'s class."""
 
     __slots__ = ("_key",)
@@ -67,11 +82,23 @@ class NaclAead:
         return opened
 
 
+class OlderAead(_Copying):
+    """`cryptography` as it was before it encrypted into buffers."""
+
+    __slots__ = ("decrypt", "encrypt")
+
+    def __init__(self, key: bytes) -> None:
+        cipher = ChaCha20Poly1305(key)
+        self.encrypt, self.decrypt = cipher.encrypt, cipher.decrypt
+
+
 new_aead: Callable[[bytes], Aead]
 AuthenticationError: type[Exception]
 
-if _cryptography:
+if _cryptography and hasattr(ChaCha20Poly1305, "encrypt_into"):
     new_aead, AuthenticationError = ChaCha20Poly1305, InvalidTag
+elif _cryptography:
+    new_aead, AuthenticationError = OlderAead, InvalidTag
 elif _nacl:
     new_aead, AuthenticationError = NaclAead, CryptoError
 else:  # the agent does not start, as crypto.py lacks PyNaCl too

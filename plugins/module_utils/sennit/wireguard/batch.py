@@ -33,6 +33,12 @@ HEADER = Struct("<IIQ")
 RECEIVE_ROOM = 65536
 """Bytes that one receive may bring."""
 
+MAX_SEGMENTS = 64
+"""Datagrams that one call with UDP_SEGMENT takes, UDP_MAX_SEGMENTS until Linux 6.8."""
+
+MAX_PAYLOAD = 65535 - 20 - 8
+"""Bytes that it takes."""
+
 _BEGINNING = Struct("<II")  # of the header
 _NONCE_PREFIX = bytes(4)
 _NONCE = Struct("<4xQ")
@@ -77,6 +83,21 @@ def cut(piece: Piece) -> Iterator[Buffer]:
         view = memoryview(buffer)
         for at in range(0, len(view), piece.size):
             yield view[at : at + piece.size]
+
+
+def together(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Of datagrams of these sizes, those that make a piece each: the first of them, and the first behind them."""
+    start, count = 0, len(sizes)
+    while start < count:
+        size = sizes[start]
+        end = start + 1
+        most = min(count, start + min(MAX_SEGMENTS, MAX_PAYLOAD // size)) if size else end
+        while end < most and sizes[end] == size:
+            end += 1
+        if end < most and sizes[end] < size:
+            end += 1
+        yield start, end
+        start = end
 
 
 class Opened(NamedTuple):
@@ -172,8 +193,14 @@ class Core(Protocol):
         """The packed address that the packets are for, which is that of the first; empty when that is malformed."""
 
 
+def _sealed_size(length: int, mtu: int) -> int:
+    """Of a datagram with a packet of that length, padded."""
+    padding = min(-length % PADDING_MULTIPLE, mtu - length) if length < mtu else 0
+    return length + padding + TRANSPORT_OVERHEAD
+
+
 class PythonSealer:
-    """A batch is a list of packets; so are the datagrams."""
+    """See Sealer."""
 
     __slots__ = ("_aead", "_index", "counter", "mtu")
 
@@ -184,20 +211,32 @@ class PythonSealer:
         self.counter = 0
 
     def seal(self, packets: Sequence[Buffer]) -> tuple[Sequence[Buffer], int]:
-        datagrams: list[Buffer] = []
-        append, pack, encrypt = datagrams.append, HEADER.pack, self._aead.encrypt
-        index, mtu, counter = self._index, self.mtu, self.counter
-        size = 0
-        for packet in packets:
-            length = len(packet)
-            padding = min(-length % PADDING_MULTIPLE, mtu - length) if length < mtu else 0
+        lengths = list(map(len, packets))
+        size_of = {length: _sealed_size(length, self.mtu) for length in set(lengths)}
+        sizes = [size_of[length] for length in lengths]
+        total = sum(sizes)
+        # One buffer, which goes to the kernel as it is.
+        buffer = bytearray(total)
+        view = memoryview(buffer)
+        pack, pack_nonce, encrypt_into = HEADER.pack_into, _NONCE.pack, self._aead.encrypt_into
+        index, counter = self._index, self.counter
+        at = 0
+        for packet, size in zip(packets, sizes):
+            padding = size - TRANSPORT_OVERHEAD - len(packet)
             padded = b"".join((packet, _PADDING[:padding])) if padding else packet
-            header = pack(TYPE_TRANSPORT, index, counter)
-            append(header + encrypt(_NONCE_PREFIX + header[8:], padded, None))
+            end = at + size
+            pack(buffer, at, TYPE_TRANSPORT, index, counter)
+            encrypt_into(pack_nonce(counter), padded, None, view[at + TRANSPORT_HEADER_LENGTH : end])
             counter += 1
-            size += length + padding
+            at = end
         self.counter = counter
-        return datagrams, size
+        pieces = []
+        at = 0
+        for first, behind in together(sizes):
+            end = at + sum(sizes[first:behind])
+            pieces.append(Piece((view[at:end],), sizes[first], behind - first))
+            at = end
+        return Datagrams(pieces), total - TRANSPORT_OVERHEAD * len(packets)
 
     def sent(self) -> Optional[Sent]:
         return None
