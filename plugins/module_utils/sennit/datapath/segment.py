@@ -96,21 +96,23 @@ def _cut_tcp(frame: bytes, version: int, start: int, size: int) -> list[bytes]:
     constant = pseudo_header + words_sum(b"".join((ports, acknowledgement, b"\0", window, rest)))
     head, identification, middle, ip_sum, tail = _ip_parts(frame, version, start)
     tail += ports
-    segments = []
-    for offset in range(first, end, size):
-        payload = frame[offset : offset + size]
-        length = header_length + len(payload)
-        own_flags = flags if offset == first else flags & ~_CWR
-        if offset + size < end:
-            own_flags &= ~_FIN_PSH
-        checksum = 65535 - (constant + length + sequence + own_flags + words_sum(payload)) % 65535
-        pack = _tcp_layout(version, len(tail), len(rest), len(payload)).pack
-        if version == 4:
+    payloads = [frame[offset : offset + size] for offset in range(first, end, size)]
+    # All segments but the last one are of one length; CWR is for the first, FIN and PSH are for the last.
+    all_flags = [flags & ~_CWR & ~_FIN_PSH] * len(payloads)
+    all_flags[0] |= flags & _CWR
+    all_flags[-1] |= flags & _FIN_PSH
+    segments: list[bytes] = []
+    length = 0
+    for payload, own_flags in zip(payloads, all_flags):
+        if header_length + len(payload) != length:
+            length = header_length + len(payload)
             total = start + length
-            ip_checksum = 65535 - (ip_sum + total + identification) % 65535
+            pack = _tcp_layout(version, len(tail), len(rest), len(payload)).pack
+        checksum = 65535 - (constant + length + sequence + own_flags + words_sum(payload)) % 65535
+        if version == 4:
             segments.append(
                 pack(
-                    head, total, identification, middle, ip_checksum, tail,
+                    head, total, identification, middle, 65535 - (ip_sum + total + identification) % 65535, tail,
                     sequence, acknowledgement, own_flags, window, checksum, rest, payload,
                 )
             )  # fmt: skip
@@ -118,7 +120,7 @@ def _cut_tcp(frame: bytes, version: int, start: int, size: int) -> list[bytes]:
         else:
             segments.append(
                 pack(
-                    head, start - 40 + length, tail,
+                    head, total - 40, tail,
                     sequence, acknowledgement, own_flags, window, checksum, rest, payload,
                 )
             )  # fmt: skip
