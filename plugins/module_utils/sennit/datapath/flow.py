@@ -30,7 +30,7 @@ BUDGET = 64
 """Packets, at least, that a worker takes before it looks at its commands again."""
 
 _ENOUGH = BUDGET // 2
-"""Datagrams of one receive that are worth a turn: to ask for more that is not there yet would cost a call."""
+"""Datagrams that are worth a turn: to ask for more that is not there yet would cost a call."""
 
 
 class Outgoing(NamedTuple):
