@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +31,7 @@ PORT = 51820
 # Seconds until what is waited for is given up: an emulated machine on a busy one is slow.
 PATIENCE = 120.0
 _numbers = itertools.count()
+_ANSWER = r"icmp_seq=(\d+) .*time="
 
 
 def run(*command: str, check: bool = True) -> str:
@@ -37,6 +39,15 @@ def run(*command: str, check: bool = True) -> str:
     if check and result.returncode:
         raise AssertionError(f"{' '.join(command)}: exit status {result.returncode}\n{result.stdout}{result.stderr}")
     return result.stdout
+
+
+def wait(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
+    """Ask again and again, where no log says when."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what}")
+        time.sleep(0.05)
 
 
 def unit_environment() -> dict[str, str]:
@@ -305,12 +316,14 @@ class Mesh:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for host in self.hosts:
-            if host.agent is not None:
-                host.stop(signal.SIGKILL)
-            host.notifications.close()
-        for namespace in (f"{self.prefix}-sw", *(host.namespace for host in self.hosts), *self.namespaces):
-            run("ip", "netns", "del", namespace, check=False)
+        try:
+            for host in self.hosts:
+                if host.agent is not None:
+                    host.stop(signal.SIGKILL)
+                host.notifications.close()
+        finally:
+            for namespace in (f"{self.prefix}-sw", *(host.namespace for host in self.hosts), *self.namespaces):
+                run("ip", "netns", "del", namespace, check=False)
 
     def narrow(self, host: Host, mtu: int) -> None:
         """Have the switch lose what is larger on its way to this host, silently."""
@@ -328,23 +341,27 @@ def same_session(before: float, after: float) -> bool:
 
 
 @contextlib.contextmanager
-def steady_ping(host: Host, address: str, interval: float = 0.1) -> Iterator[list[str]]:
+def steady_ping(host: Host, address: str, interval: float = 0.1) -> Iterator[list[int]]:
     """Pings every so many seconds while the block runs; then the list holds the sequence numbers that were lost."""
-    lost: list[str] = []
+    lost: list[int] = []
     process = subprocess.Popen(
         ["ip", "netns", "exec", host.namespace, "ping", "-n", "-O", "-i", str(interval), address],
-        stdout=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
     )  # fmt: skip
     if process.stdout is None:
         raise AssertionError("there is a pipe")
-    lines = [process.stdout.readline() for _ in range(3)]
+    lines = Lines(process.stdout)
+
+    def numbers(pattern: str) -> set[int]:
+        return set(map(int, re.findall(pattern, str(lines))))
+
     try:
+        lines.wait_for("time=", times=2)
         yield lost
+        # On a busy machine several requests are on their way: the answer to one that is sent from now on tells.
+        last = max(numbers(r"icmp_seq=(\d+)"))
+        wait(lambda: max(numbers(_ANSWER)) > last, f"an answer\n{lines}")
+        lost += sorted(set(range(1, last + 1)) - numbers(_ANSWER))
     finally:
-        process.send_signal(signal.SIGINT)
-        lines += process.communicate(timeout=30)[0].splitlines()
-        summary = next(line for line in lines if "packets transmitted" in line)
-        sent, received = int(summary.split()[0]), int(summary.split()[3])
-        # The last request may still be on its way when ping is told to stop.
-        if sent - received > 1:
-            lost += [line for line in lines if "no answer yet" in line] or [summary]
+        process.kill()
+        process.wait()

@@ -9,7 +9,7 @@ import struct
 import threading
 from collections.abc import Callable
 
-from tests.interop.agents import Host
+from tests.interop.agents import PATIENCE, Host
 from tests.interop.namespaces import enter
 
 from sennit.beacon.messages import (
@@ -54,7 +54,7 @@ def in_namespace(host: Host, make: Callable[[], socket.socket]) -> socket.socket
 
 def connect(host: Host, address: str) -> socket.socket:
     """A stream from this host to the beacon at this address."""
-    return in_namespace(host, lambda: socket.create_connection((address, BEACON_PORT), timeout=20))
+    return in_namespace(host, lambda: socket.create_connection((address, BEACON_PORT), timeout=PATIENCE))
 
 
 class Ear:

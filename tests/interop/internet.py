@@ -104,7 +104,7 @@ class Internet:
             host.start()
             host.apply(self.netmap(1))
 
-    def seen_by(self, host: Host, *addresses: str, timeout: float = 5) -> list[str]:
+    def seen_by(self, host: Host, *addresses: str, timeout: float = 20) -> list[str]:
         """The client's address as the host sees it, for each of the host's addresses; "" where there is no answer."""
         return [
             self.client.run(sys.executable, "-c", _ASK, address, f"{timeout}", check=False) for address in addresses

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.interop.agents import Lines, run
+from tests.interop.agents import PATIENCE, Lines, run, wait
 
 from sennit.dns.process import StubResolver
 from sennit.dns.settings import Settings
@@ -79,17 +79,18 @@ def wait_for_answer(address: str, process: subprocess.Popen[bytes], lines: Lines
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(0.1)
         client.connect((address, 53))
-        for _try in range(200):
+
+        def answers() -> bool:
+            # Refused at once where nobody listens yet.
             with contextlib.suppress(OSError):
                 client.send(PROBE)
                 client.recv(512)
-                return
+                return True
             if process.poll() is not None:
-                break
-            # Refused at once where nobody listens yet: let it come up.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.05)
-    raise AssertionError(f"nobody answers at {address}\n{lines}")
+                raise AssertionError(f"what was to answer at {address} has ended\n{lines}")
+            return False
+
+        wait(answers, f"an answer from {address}\n{lines}")
 
 
 # --- the stub resolver
@@ -163,7 +164,7 @@ class Resolver:
             self._changed.clear()
             if there():
                 return
-            if not self._changed.wait(30):
+            if not self._changed.wait(PATIENCE):
                 raise AssertionError(f"not there: {what}; {self.handle.problems}, {self.handle.listening}")
 
     @property

@@ -11,9 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.interop.agents import Mesh, run
+from tests.interop.agents import Mesh, run, wait
 from tests.interop.hostile import BEACON_PORT
-from tests.interop.test_agent_beacon import wait
 from tests.interop.wireguard import Interface, Namespace
 
 from sennit.netmap.model import KIND_NODE, Node

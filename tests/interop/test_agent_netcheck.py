@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.interop.agents import Host, Mesh, run
+from tests.interop.agents import Host, Mesh, run, wait
 from tests.interop.hostile import BEACON_PORT
-from tests.interop.test_agent_beacon import wait
 
 INSIDE = ("192.168.7.1", "192.168.7.2")  # the router, the node
 # Conntrack keeps the port while nobody else has it; or takes another for each connection.

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from sennit_lab.nat import ADDRESS_DEPENDENT, ENDPOINT_INDEPENDENT, SYMMETRIC
-from tests.interop.agents import PORT, Host, Mesh
+from tests.interop.agents import PATIENCE, PORT, Host, Mesh, wait
 from tests.interop.hostile import BEACON_PORT
 from tests.interop.sites import Site
 from tests.interop.streams import Stream, streams
-from tests.interop.test_agent_beacon import wait, wait_for_streams
+from tests.interop.test_agent_beacon import wait_for_streams
 
 
 def apply(mesh: Mesh, version: int = 1, **endpoints: str | None) -> None:
@@ -48,7 +48,7 @@ def path(host: Host, other: Host) -> str:
     return f"relay {found['relay']}" if found["relay"] else found["kind"] if found else ""
 
 
-def wait_for_path(host: Host, other: Host, *kinds: str, timeout: float = 90.0) -> None:
+def wait_for_path(host: Host, other: Host, *kinds: str, timeout: float = PATIENCE) -> None:
     for one, peer in ((host, other), (other, host)):
         wait(lambda one=one, peer=peer: path(one, peer) in kinds, f"{kinds} from {one.name} to {peer.name}: "
              f"{path(one, peer)}, {one.peer(peer.name)['endpoint']}\n{one.log}", timeout)  # fmt: skip
@@ -207,7 +207,7 @@ def test_a_node_that_roams_is_back_in_seconds(mesh: Mesh, beacons: str) -> None:
         for number in (50, 51):
             move(gamma, number)
             wait(lambda number=number: (delta.peer("gamma")["endpoint"] or "").startswith(f"192.0.2.{number}:"),
-                 f"gamma at {number}\n{delta.log}\n{gamma.log}", timeout=10)  # fmt: skip
+                 f"gamma at {number}\n{delta.log}\n{gamma.log}")  # fmt: skip
             stream.goes_on()
 
 

@@ -98,7 +98,7 @@ def test_one_peer_can_be_asked_for(three):
 def scrape(host: Host, address: str) -> str | None:
     """What this host gets from there; None if it is turned away."""
     place = f"[{address}]" if ":" in address else address
-    code = f"import urllib.request as r; print(r.urlopen('http://{place}:9586/metrics', timeout=5).read().decode())"
+    code = f"import urllib.request as r; print(r.urlopen('http://{place}:9586/metrics', timeout=20).read().decode())"
     result = subprocess.run(
         ["ip", "netns", "exec", host.namespace, sys.executable, "-c", code], capture_output=True, text=True, check=False
     )

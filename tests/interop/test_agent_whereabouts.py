@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.interop.agents import PORT, Host, Mesh
+from tests.interop.agents import PORT, Host, Mesh, wait
 from tests.interop.hostile import Ear, connect
-from tests.interop.test_agent_beacon import netmap, wait, wait_for_streams
+from tests.interop.test_agent_beacon import netmap, wait_for_streams
 
 from sennit.beacon.messages import PREFACE, Nodes, Ping, Place, Pong, encode
 from sennit.beacon.whereabouts import LOCAL, OBSERVED, Candidate, Whereabouts

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.interop.agents import Host, Mesh, steady_ping
+from tests.interop.agents import Host, Mesh, steady_ping, wait
 from tests.interop.hostile import (
     BEACON_PORT,
     Ear,
@@ -25,7 +25,7 @@ from tests.interop.hostile import (
     serving,
     tells,
 )
-from tests.interop.test_agent_beacon import wait, wait_for_streams, wait_for_version
+from tests.interop.test_agent_beacon import wait_for_streams, wait_for_version
 
 from sennit.beacon.messages import PREFACE, Have, Kept, Nodes, Packed, Ping, Place, Pong, Relay, Want, encode
 from sennit.beacon.whereabouts import Candidate, Whereabouts

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from tests.interop.agents import Host, run
+from tests.interop.agents import Host, run, wait
 from tests.interop.relayed import RELAY_PORT, Member, Relayed, relayed
 from tests.interop.stock import transfer
-from tests.interop.test_agent_beacon import wait
 from tests.interop.wireguard import GO, NATIVE, SENNIT, TRANSPORT, Capture, Datagram, Namespace, inside
 
 from sennit.relay.forwarding import LEAST_BURST

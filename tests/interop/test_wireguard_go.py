@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.interop.agents import PORT, Host, Mesh
+from tests.interop.agents import PORT, Host, Mesh, wait
 from tests.interop.stock import StockPeer, transfer
 
 CONTENT = random.Random(1).randbytes(8 << 20)
@@ -89,12 +88,12 @@ def test_both_count_the_same_bytes(mesh: Mesh, alpha: Host, stock: StockPeer) ->
     ping(alpha, stock.host.addresses[0])
     received, sent = (int(number) for number in stock.shown("transfer").split("\t"))
     # The agent sums up for a moment what it counts.
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+
+    def counted() -> tuple[int, int]:
         peer = alpha.peer("stock")
-        if (peer["tx_bytes"], peer["rx_bytes"]) == (received, sent):
-            break
-    assert (peer["tx_bytes"], peer["rx_bytes"]) == (received, sent)
+        return peer["tx_bytes"], peer["rx_bytes"]
+
+    wait(lambda: counted() == (received, sent), f"{received} and {sent} bytes, not {counted()}")
 
 
 def test_the_stock_peer_moves(mesh: Mesh, alpha: Host, stock: StockPeer) -> None:

@@ -9,12 +9,11 @@ import json
 import random
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.interop.agents import PORT, Host, Mesh, run, same_session, steady_ping
+from tests.interop.agents import PORT, Host, Mesh, run, same_session, steady_ping, wait
 from tests.interop.stock import KernelPeer, encoded, transfer
 
 from sennit.netmap.model import EXIT_NODE_APPROVED, Node
@@ -134,11 +133,13 @@ def test_status_is_the_same_to_look_at(trio: Trio) -> None:
         )
         assert int(shown[4]) == int(peer["latest_handshake"])
         assert set(shown[3].split(",")) == set(peer["allowed_ips"])
-    # What one sent, the other has received, when the workers of userspace have reported it.
-    deadline = time.monotonic() + 30
-    while (seen["rx_bytes"], seen["tx_bytes"]) != (counterpart["tx_bytes"], counterpart["rx_bytes"]):
-        assert time.monotonic() < deadline, (seen, counterpart)
+
+    def count_the_same() -> bool:
         seen, counterpart = trio.alpha.peer("beta"), trio.beta.peer("alpha")
+        return (seen["rx_bytes"], seen["tx_bytes"]) == (counterpart["tx_bytes"], counterpart["rx_bytes"])
+
+    # What one sent, the other has received, when the workers of userspace have reported it.
+    wait(count_the_same, "the same count at both ends")
 
 
 def test_an_added_and_removed_peer_leaves_the_sessions_of_others_alone(trio: Trio) -> None:
@@ -211,9 +212,7 @@ def test_from_the_kernel_to_userspace_and_back(trio: Trio) -> None:
         assert place(alpha) == before
         # The others still have the old sessions; they need neither send anything nor find that out by themselves.
         for other in (trio.beta, trio.plain):
-            deadline = time.monotonic() + 60
-            while alpha.peer(other.name)["latest_handshake"] is None:
-                assert time.monotonic() < deadline
+            wait(lambda name=other.name: alpha.peer(name)["latest_handshake"] is not None, f"{other.name}'s session")
             ping(other, *alpha.addresses)
             ping(alpha, *other.addresses)
 
@@ -252,6 +251,4 @@ def test_an_interface_that_is_taken_away_ends_the_agent_so_that_it_is_started_an
 def test_a_stopped_agent_leaves_nothing(trio: Trio) -> None:
     assert trio.alpha.stop() == 0
     assert trio.alpha.traces() == {}
-    deadline = time.monotonic() + 10
-    while "sennit0" in run("ip", "-n", trio.alpha.namespace, "link"):
-        assert time.monotonic() < deadline
+    wait(lambda: "sennit0" not in run("ip", "-n", trio.alpha.namespace, "link"), "the end of sennit0")

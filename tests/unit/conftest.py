@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.native import CORES
 
 from sennit.datapath.core import DatapathCore
 
-# How long an example takes says more of what else the machine does.
-settings.register_profile("sennit", deadline=None)
+# How long an example takes, or is to be made, says more of what else the machine does.
+settings.register_profile("sennit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sennit")
 
 

@@ -269,7 +269,7 @@ def states(connection: socket.socket, timeout: float | None = None) -> Iterator[
 def current(machine: Machine) -> State | None:
     """A host's state now, or None without a supervisor."""
     connection = connect(machine)
-    return None if connection is None else next(states(connection, timeout=5), None)
+    return None if connection is None else next(states(connection, timeout=60), None)
 
 
 class Supervisor:
@@ -404,7 +404,7 @@ def inside(leader: int, command: list[str]) -> list[str]:
 
 def answers_ssh(machine: Machine) -> bool:
     """Whether the host's sshd greets on its loopback, where Ansible's connections arrive."""
-    command = ["nsenter", f"--net={machine.namespace}", "socat", "-T5", "-", "TCP:127.0.0.1:22"]
+    command = ["nsenter", f"--net={machine.namespace}", "socat", "-T60", "-", "TCP:127.0.0.1:22"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
         assert client.stdout is not None
         greeting: Any = client.stdout.read(4)

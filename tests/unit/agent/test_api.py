@@ -257,7 +257,7 @@ requests = st.fixed_dictionaries({}, optional={"method": json_values, "params": 
 lines = st.binary(max_size=200) | requests.map(lambda request: json.dumps(request).encode() + b"\n")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 @given(st.lists(lines, max_size=4))
 def test_whatever_is_sent_the_replies_are_in_form(server, data):
     for reply in server.exchange(b"".join(data)):

@@ -92,7 +92,7 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(value=JSON)
 def test_whatever_the_bus_says_is_an_answer_or_one_error(resolved: ResolvedDouble, place: Place, value: Any) -> None:
     resolved.others = value

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 from tests.unit.wireguard.network import Host, Network
 
 from sennit.datapath.core import DatapathCore
-
-# How long one example takes says more about the machine than about the code.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
 
 
 @pytest.fixture
