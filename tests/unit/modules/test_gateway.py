@@ -13,6 +13,7 @@ import subprocess
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from tests.unit.modules.firewalld_double import FirewalldDouble
 
 MODULE_UTILS = "ansible_collections.sennit.mesh.plugins.module_utils."
@@ -175,6 +176,27 @@ def test_a_firewalld_without_policies_is_told_before_anything_is_done(
 
 
 # --- with nft
+
+
+def test_check_mode_does_not_need_what_another_task_would_have_installed(
+    monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    monkeypatch.setattr(gateway, "firewalld_state", lambda module: "absent")
+    monkeypatch.setattr(gateway, "routes", lambda module: [(network("192.168.50.0/24"), {"dev": "lan0"})])
+    monkeypatch.setattr(nftables, "unit_properties", lambda module, unit, names: {})
+    found = AnsibleModule.get_bin_path
+    monkeypatch.setattr(
+        AnsibleModule,
+        "get_bin_path",
+        lambda module, name, *rest, **more: None if name == "nft" else found(module, name, *rest, **more),
+    )
+    monkeypatch.setattr(nftables.ManagedFile, "_write", lambda *arguments: pytest.fail("it was written"))
+    options = {"sources": ["100.64.0.0/10"], "destinations": ["192.168.50.0/24"]}
+    checked = run(gateway, check=True, **options)
+    assert (checked["changed"], checked["backend"]) == (True, "nftables")
+    assert "ip daddr 192.168.50.0/24 masquerade" in checked.shown
+    assert "install the package nftables" in run(gateway, **options)["msg"]
+    assert run(gateway, check=True, state="absent")["changed"] is False
 
 
 def chain(script: str, name: str) -> list[str]:
