@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 if TYPE_CHECKING:
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
 IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 IPInterface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
+
+
+@contextlib.contextmanager
+def as_root(module: AnsibleModule) -> Iterator[None]:
+    """Fail the module, with the file's name, where the block is refused what only root may do."""
+    try:
+        yield
+    except PermissionError as error:
+        module.fail_json(msg=f"{error.filename}: {error.strerror}: this needs root on the host (become)")
 
 
 def ip_json(module: AnsibleModule, *arguments: str) -> list[dict[str, Any]]:

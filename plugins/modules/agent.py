@@ -128,6 +128,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sennit.mesh.plugins.module_utils import _agent_files as agent_files
 from ansible_collections.sennit.mesh.plugins.module_utils._host import (
     ManagedFile,
+    as_root,
     file_mode,
     ip_json,
     unit_properties,
@@ -405,7 +406,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     agent = Agent(module)
-    module.exit_json(**(agent.present() if module.params["state"] == "present" else agent.absent()))
+    with as_root(module):
+        module.exit_json(**(agent.present() if module.params["state"] == "present" else agent.absent()))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sennit.mesh.plugins.module_utils._agent_files import CONFIG
-from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile
+from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile, as_root
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config, ConfigError
 
 KEYS = (
@@ -165,13 +165,15 @@ def main() -> None:
     # The netmap's path and the socket tell who is where on the host: not for everyone to read.
     file = ManagedFile(module, CONFIG, 0o600)
     if module.params["state"] == "absent":
-        difference = file.absent(directory=True)
+        with as_root(module):
+            difference = file.absent(directory=True)
         module.exit_json(changed=difference is not None, diff=difference or {})
     try:
         config = dataclasses.asdict(Config.from_mapping({key: module.params[key] for key in KEYS}, CONFIG))
     except ConfigError as error:
         module.fail_json(msg=str(error))
-    difference = file.present(json.dumps(config, indent=2) + "\n")
+    with as_root(module):
+        difference = file.present(json.dumps(config, indent=2) + "\n")
     module.exit_json(changed=difference is not None, diff=difference or {}, config=config)
 
 

@@ -78,7 +78,7 @@ from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sennit.mesh.plugins.module_utils import _sysctl as sysctl
-from ansible_collections.sennit.mesh.plugins.module_utils._host import ip_json
+from ansible_collections.sennit.mesh.plugins.module_utils._host import as_root, ip_json
 
 PATH = "/etc/sysctl.d/60-sennit.conf"
 HEADER = "# Written by Ansible (sennit.mesh.forwarding): this host forwards for a mesh.\n"
@@ -141,7 +141,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     forwarding = Forwarding(module)
-    module.exit_json(**(forwarding.present() if module.params["state"] == "present" else forwarding.absent()))
+    with as_root(module):
+        module.exit_json(**(forwarding.present() if module.params["state"] == "present" else forwarding.absent()))
 
 
 if __name__ == "__main__":

@@ -144,6 +144,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils._carried import Carrie
 from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import Firewalld, StoppedFirewalld
 from ansible_collections.sennit.mesh.plugins.module_utils._host import (
     IPNetwork,
+    as_root,
     firewalld_state,
     on_link_interfaces,
     routes,
@@ -297,7 +298,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     gateway = Gateway(module)
-    module.exit_json(**(gateway.present() if module.params["state"] == "present" else gateway.absent()))
+    with as_root(module):
+        module.exit_json(**(gateway.present() if module.params["state"] == "present" else gateway.absent()))
 
 
 if __name__ == "__main__":

@@ -115,6 +115,7 @@ from typing import Any, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sennit.mesh.plugins.module_utils._host import (
     IPInterface,
+    as_root,
     ip_json,
     on_link_interfaces,
     routes,
@@ -360,8 +361,9 @@ def main() -> None:
         required_if=[("state", "present", ["prefixes", "gateways"])],
         supports_check_mode=True,
     )
-    static_route = StaticRoute(module)
-    module.exit_json(**(static_route.present() if module.params["state"] == "present" else static_route.absent()))
+    with as_root(module):
+        static_route = StaticRoute(module)
+        module.exit_json(**(static_route.present() if module.params["state"] == "present" else static_route.absent()))
 
 
 if __name__ == "__main__":

@@ -186,6 +186,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sennit.mesh.plugins.module_utils import _agent_files as agent_files
 from ansible_collections.sennit.mesh.plugins.module_utils._firewalld import running_version
 from ansible_collections.sennit.mesh.plugins.module_utils._host import (
+    as_root,
     firewalld_state,
     on_link_interfaces,
     read_text,
@@ -277,7 +278,8 @@ class StatusInfo:
 
     def _missing_libraries(self) -> list[str]:
         libraries = [*LIBRARIES, *self.module.params["libraries"]]
-        if os.path.realpath(sys.executable) == os.path.realpath(agent_files.PYTHON):
+        # In a virtual environment, the libraries are others.
+        if sys.prefix == sys.base_prefix and os.path.realpath(sys.executable) == os.path.realpath(agent_files.PYTHON):
             return [name for name in libraries if importlib.util.find_spec(name) is None]
         code, out, err = self.module.run_command([agent_files.PYTHON, "-I", "-c", _PROBE, *libraries])
         if code != 0:
@@ -302,7 +304,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **StatusInfo(module).represent())
+    with as_root(module):
+        module.exit_json(changed=False, **StatusInfo(module).represent())
 
 
 if __name__ == "__main__":
