@@ -32,6 +32,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.inventor
 )
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.model import Netmap, NetmapError
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.static_config import static_peer_configs
+from ansible_collections.sennit.mesh.plugins.plugin_utils import _agent_settings
 from ansible_collections.sennit.mesh.plugins.plugin_utils import _signing_key as signing_key
 from ansible_collections.sennit.mesh.plugins.plugin_utils._play_inventory import PlayInventory, plain
 from ansible_collections.sennit.mesh.plugins.plugin_utils._trial import TrialAction
@@ -180,6 +181,9 @@ def _require_libraries() -> None:
 
 def _compile_all(inventory: PlayInventory, newest: Newest, key: signing_key.SigningKey, require_keys: bool) -> Compiled:
     refusals = list(inventory.refusals)
+    for host in inventory.hosts:
+        if host.in_play:
+            refusals.extend(_agent_settings.refusals(host))
     try:
         compiled = compile_netmap(
             inventory.hosts, newest.netmap, key.verify_key, require_keys=require_keys, superseding=newest.disputed

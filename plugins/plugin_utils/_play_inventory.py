@@ -16,6 +16,7 @@ from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.inventor
     Refusal,
     Report,
 )
+from ansible_collections.sennit.mesh.plugins.plugin_utils._agent_settings import SETTINGS
 from jinja2.exceptions import UndefinedError
 from jinja2.runtime import Undefined
 
@@ -41,6 +42,7 @@ VARIABLES = (
     "sennit_public_key",
     "sennit_signing_key",
     "sennit_signing_key_file",
+    *SETTINGS,
 )
 
 
@@ -69,21 +71,23 @@ class PlayInventory:
                 self.statuses.setdefault(result["item"], result)
 
     def _host(self, name: str) -> Host:
-        status = self._registered(name, self._status_variable)
+        # Once, for it costs more than all that is read from it.
+        hostvars = self._hostvars[name]
+        status = _registered(hostvars, self._status_variable)
         if status is not None:
             self.statuses[name] = status
         return Host(
             name=name,
             groups=tuple(self._groups_of[name]),
-            variables=dict(self._variables(name)),
-            report=self._report(name, status),
+            variables=dict(self._variables(name, hostvars)),
+            report=_report(status, _registered(hostvars, self._agent_variable)),
             in_play=name in self._in_play,
         )
 
-    def _variables(self, name: str) -> Iterator[tuple[str, Any]]:
+    def _variables(self, name: str, hostvars: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for variable in VARIABLES:
             try:
-                value = self._value(name, variable)
+                value = _value(hostvars, variable)
                 # Before ansible-core 2.19, hostvars hand out a template that cannot be resolved as it stands.
                 if "{{" in str(value):
                     raise UndefinedError("it refers to something that is not defined")
@@ -91,27 +95,29 @@ class PlayInventory:
             except (AnsibleError, UndefinedError) as error:
                 self.refusals.append(Refusal(name, variable, None, f"cannot be templated: {error}"))
 
-    def _value(self, name: str, variable: str) -> Any:
-        variables = self._hostvars[name]
-        return plain(variables[variable]) if variable in variables else None
 
-    def _registered(self, name: str, variable: str) -> Mapping[str, Any] | None:
-        """An earlier task's result, if the host gave one."""
-        result = self._value(name, variable)
-        return result if _usable(result) else None
+def _value(hostvars: Mapping[str, Any], variable: str) -> Any:
+    return plain(hostvars[variable]) if variable in hostvars else None
 
-    def _report(self, name: str, status: Mapping[str, Any] | None) -> Report | None:
-        agent = self._registered(name, self._agent_variable) or {}
-        if status is None:
-            return None
-        running = status.get("agent") or {}
-        return Report(
-            public_key=agent.get("public_key") or status.get("public_key"),
-            underlay=tuple(entry["prefix"] for entry in status.get("underlay") or ()),
-            network=status.get("network"),
-            addresses=tuple(entry["address"] for entry in status.get("underlay") or ()),
-            accept_dns=(running.get("preferences") or {}).get("accept_dns"),
-        )
+
+def _registered(hostvars: Mapping[str, Any], variable: str) -> Mapping[str, Any] | None:
+    """An earlier task's result, if the host gave one."""
+    result = _value(hostvars, variable)
+    return result if _usable(result) else None
+
+
+def _report(status: Mapping[str, Any] | None, agent: Mapping[str, Any] | None) -> Report | None:
+    """From what status_info, and perhaps the installation of the agent since, has told."""
+    if status is None:
+        return None
+    running = status.get("agent") or {}
+    return Report(
+        public_key=(agent or {}).get("public_key") or status.get("public_key"),
+        underlay=tuple(entry["prefix"] for entry in status.get("underlay") or ()),
+        network=status.get("network"),
+        addresses=tuple(entry["address"] for entry in status.get("underlay") or ()),
+        accept_dns=(running.get("preferences") or {}).get("accept_dns"),
+    )
 
 
 def _usable(result: Any) -> bool:

@@ -68,7 +68,9 @@ def _is_path(value: Any) -> str:
     return "an absolute path"
 
 
-def _is_integer(low: int, high: int) -> Callable[[Any], str]:
+def is_integer(low: int, high: int) -> Callable[[Any], str]:
+    """A check as those in CHECKS."""
+
     def check(value: Any) -> str:
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
             return ""
@@ -78,7 +80,7 @@ def _is_integer(low: int, high: int) -> Callable[[Any], str]:
 
 
 def _is_table(value: Any) -> str:
-    problem = _is_integer(1, 2**32 - 1)(value)
+    problem = is_integer(1, 2**32 - 1)(value)
     if not problem and value in _RESERVED_TABLES:
         return f"a routing table of the agent's own; {value} is the system's table {_RESERVED_TABLES[value]}"
     return problem
@@ -94,22 +96,22 @@ def _is_datapath(value: Any) -> str:
     return "" if value in DATAPATHS else f"one of {', '.join(DATAPATHS)}"
 
 
-# Each check gives "" for a good value, or what the value ought to be.
-_CHECKS: Mapping[str, Callable[[Any], str]] = {
+# By key. Each check gives "" for a good value, or what the value ought to be.
+CHECKS: Mapping[str, Callable[[Any], str]] = {
     "network": _is_network,
     "signing_key": _is_key,
     "interface": _is_interface,
-    "listen_port": _is_integer(0, 65535),
+    "listen_port": is_integer(0, 65535),
     # 1280 is the least that IPv6 runs on (RFC 8200, section 5).
-    "mtu": _is_integer(1280, 65535),
-    "fwmark": _is_integer(1, 2**32 - 1),
+    "mtu": is_integer(1280, 65535),
+    "fwmark": is_integer(1, 2**32 - 1),
     "table": _is_table,
     # Before the rule of the main table (32766), after that of the local table (0).
-    "rule_priority": _is_integer(1, 32765),
+    "rule_priority": is_integer(1, 32765),
     "datapath": _is_datapath,
     "netmap_url": _is_url,
-    "relay_port": _is_integer(0, 65535),
-    "relay_rate": _is_integer(64_000, 10**12),
+    "relay_port": is_integer(0, 65535),
+    "relay_rate": is_integer(64_000, 10**12),
     "state_dir": _is_path,
     "runtime_dir": _is_path,
     "resolv_conf": _is_path,
@@ -192,9 +194,9 @@ class Config:
     def from_mapping(cls, values: Mapping[str, Any], source: str = "configuration") -> Config:
         """Check ``values``; raises ConfigError, which names ``source``, the key and the value."""
         for key, value in values.items():
-            check = _CHECKS.get(key)
+            check = CHECKS.get(key)
             if check is None:
-                raise ConfigError(f"{source}: {key}: no such key; there are {', '.join(_CHECKS)}")
+                raise ConfigError(f"{source}: {key}: no such key; there are {', '.join(CHECKS)}")
             wanted = check(value)
             if wanted:
                 raise ConfigError(f"{source}: {key}: {json.dumps(value)} is not {wanted}")

@@ -398,3 +398,32 @@ def test_a_nameserver_that_would_ask_itself_is_refused_unless_its_host_says_othe
         if code:
             assert "pihole: sennit_accept_dns has to be stated as false" in played.output
             assert "set sennit_accept_dns: false for it" in played.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("sennit_mtu", 576, "is not an integer from 1280 to 65535"),
+        ("sennit_mtu", "0", "is not an integer from 1280 to 65535"),
+        ("sennit_table", 254, "254 is the system's table main"),
+        ("sennit_interface", "a/b", "is not an interface's name"),
+        ("sennit_relay_rate", 9600, "is not an integer from 64000"),
+        ("sennit_netmap_url", "ftp://192.0.2.1/netmap", "is not an http"),
+        ("sennit_metrics_port", 99999, "is not an integer from 0 to 65535"),
+        ("sennit_metrics_textfile", "/srv/sennit.txt", "is not an absolute path that ends in .prom"),
+        ("sennit_trial_timeout", "soon", "is not an integer from 0 to 3600"),
+    ],
+)
+def test_what_the_agent_would_not_take_is_refused_before_anything_is_changed(control, variable, value, reason):
+    nodes = {**BARE, "beta": {**BARE["beta"], variable: value}}
+    played = control.play(inventory(nodes), [VALIDATE])
+    assert played.code != 0
+    assert f"beta: {variable} = {value} " in played.output and reason in " ".join(played.output.split())
+    assert not (control.directory / ".config").exists()
+    # It is nobody's business in a run for another.
+    assert control.play(inventory(nodes), [VALIDATE], "--limit", "alpha").code == 0
+
+
+def test_settings_that_are_empty_or_text_are_taken(control):
+    settings = {"sennit_mtu": "1420", "sennit_fwmark": " 7 ", "sennit_datapath": "", "sennit_metrics_port": None}
+    assert control.play(inventory(BARE, **settings), [VALIDATE]).code == 0

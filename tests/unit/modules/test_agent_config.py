@@ -61,3 +61,10 @@ def test_absent(config: pathlib.Path, run: Any, twice: Any) -> None:
     run(importlib.import_module(MODULE), network="demo", signing_key=KEY)
     assert twice(importlib.import_module(MODULE), state="absent")["changed"]
     assert not config.exists()
+
+
+def test_all_that_an_inventory_may_say_is_checked_before(run: Any) -> None:
+    """But for what the network is, and the port, which the netmap has as well."""
+    settings = importlib.import_module("ansible_collections.sennit.mesh.plugins.plugin_utils._agent_settings")
+    rest = {f"sennit_{key}" for key in agent_config.KEYS} - set(settings.SETTINGS)
+    assert rest == {"sennit_network", "sennit_signing_key", "sennit_listen_port"}
