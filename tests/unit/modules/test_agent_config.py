@@ -63,8 +63,8 @@ def test_absent(config: pathlib.Path, run: Any, twice: Any) -> None:
     assert not config.exists()
 
 
-def test_all_that_an_inventory_may_say_is_checked_before(run: Any) -> None:
+def test_all_that_an_inventory_may_say_is_checked_before() -> None:
     """But for what the network is, and the port, which the netmap has as well."""
     settings = importlib.import_module("ansible_collections.sennit.mesh.plugins.plugin_utils._agent_settings")
-    rest = {f"sennit_{key}" for key in agent_config.KEYS} - set(settings.SETTINGS)
+    rest = {f"sennit_{key}" for key in importlib.import_module(MODULE).KEYS} - set(settings.SETTINGS)
     assert rest == {"sennit_network", "sennit_signing_key", "sennit_listen_port"}
