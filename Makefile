@@ -51,7 +51,8 @@ fuzz-briefly: setup
 	@$(VENV)/python tests/fuzz/run.py 20
 
 interop: setup ## against wireguard-go and `wg`, in network namespaces
-	@pytest tests/interop
+	# They wait more than they work, so that two at a time fit on two cores; those of a file share what it has built.
+	@pytest --numprocesses 2 --dist loadfile tests/interop
 
 kernel: setup ## under Debian's kernels, in QEMU: their WireGuard, and what some lack
 	@echo '==> WireGuard in the kernel'
