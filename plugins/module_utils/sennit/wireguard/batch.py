@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, compress, islice, takewhile
+from itertools import chain, compress, islice
 from struct import Struct
 from typing import Any, Callable, NamedTuple, Optional, Protocol
 
@@ -252,7 +252,7 @@ class _ReceivedDatagrams(Sequence[Buffer]):
         self.size = size
 
     def __len__(self) -> int:
-        return max(1, -(-len(self.view) // self.size))
+        return (len(self.view) + self.size - 1) // self.size
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, int):
@@ -272,13 +272,15 @@ def _layout(size: int) -> Struct:
     return Struct(f"8s8s{size - TRANSPORT_HEADER_LENGTH}s")
 
 
+@lru_cache(maxsize=256)
+def _counters(count: int) -> Struct:
+    return Struct(f"<{count}Q")
+
+
 def _fields(datagrams: Sequence[Buffer], at: int) -> Iterator[_Fields]:
     """Of the datagrams from `at` on, until one is too short for a transport message."""
     if not isinstance(datagrams, _ReceivedDatagrams):
-        return chain.from_iterable(
-            _layout(len(datagram)).iter_unpack(datagram)
-            for datagram in takewhile(lambda each: len(each) >= TRANSPORT_OVERHEAD, islice(datagrams, at, None))
-        )
+        return _fields_of_each(datagrams, at)
     view = datagrams.view[at * datagrams.size :]
     if len(view) < TRANSPORT_OVERHEAD:
         return iter(())
@@ -288,6 +290,13 @@ def _fields(datagrams: Sequence[Buffer], at: int) -> Iterator[_Fields]:
     found = _layout(size).iter_unpack(view[:whole])
     last = view[whole:]
     return chain(found, _layout(len(last)).iter_unpack(last)) if len(last) >= TRANSPORT_OVERHEAD else found
+
+
+def _fields_of_each(datagrams: Sequence[Buffer], at: int) -> Iterator[_Fields]:
+    for datagram in islice(datagrams, at, None):
+        if len(datagram) < TRANSPORT_OVERHEAD:
+            return
+        yield _layout(len(datagram)).unpack(datagram)
 
 
 class PythonArrivals:
@@ -303,7 +312,8 @@ class PythonArrivals:
         return self._view
 
     def received(self, length: int, size: int) -> Sequence[Buffer]:
-        return _ReceivedDatagrams(self._view[:length], size if 0 < size < length else max(length, 1))
+        view = self._view[:length]
+        return _ReceivedDatagrams(view, size) if 0 < size < length else [view]
 
     def full(self) -> bool:
         return False
@@ -344,7 +354,7 @@ class PythonOpener:
                 unauthentic += 1
             else:
                 counters.append(counter)
-        numbers = Struct(f"<{len(counters)}Q").unpack(b"".join(counters))
+        numbers = _counters(len(counters)).unpack(b"".join(counters))
         accepted = self._window.accept_all(numbers)
         replayed = accepted.count(False)
         beyond = 0

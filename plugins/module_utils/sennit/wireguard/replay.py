@@ -48,10 +48,12 @@ class ReplayWindow:
     def accept_all(self, counters: Sequence[int]) -> list[bool]:
         """accept() for each. Those that follow each other and are newer than all before are marked together."""
         count = len(counters)
-        first = counters[0] if counters else 0
+        if count < 4:  # not worth the effort
+            return [self.accept(counter) for counter in counters]
+        first = counters[0]
         end = first + count
         in_order = self._newest < first and end <= REJECT_AFTER_MESSAGES and all(map(eq, counters, range(first, end)))
-        if not in_order or not 0 < count <= REPLAY_WINDOW:
+        if not in_order or count > REPLAY_WINDOW:
             return [self.accept(counter) for counter in counters]
         last = end - 1
         self._move(last >> 6)
