@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -14,6 +15,8 @@ import pytest
 from tests.interop.agents import PACKAGE_ROOT, PORT, Host, Mesh, wait
 from tests.interop.stock import transfer
 from tests.native import library
+
+from sennit.wireguard.constants import COOKIE_REPLY_LENGTH, RESPONSE_LENGTH, UNDER_LOAD_FAILURES
 
 _GARBAGE = """
 import random, socket, sys
@@ -112,23 +115,58 @@ def test_garbage_is_counted_and_changes_nothing(pair: tuple[Host, Host], family:
 
 
 def test_a_handshake_comes_through_a_flood_with_a_cookie(pair: tuple[Host, Host]) -> None:
-    """And the flood is answered with cookies only. An agent that has just started has no session to go on with."""
+    """And the flood is answered with cookies only: to be noticed is all that it costs in Diffie-Hellmans. An agent that
+    has just started has no session to go on with.
+    """
     alpha, beta = pair
+
+    def drops() -> tuple[int, int]:
+        counts = alpha.status()["drops"]
+        return counts.get("cookie-required", 0), counts.get("handshake-authentication", 0)
+
+    def wait_for(cookies: int) -> int:
+        wait(lambda: drops()[0] >= cookies, "a load that takes cookies")
+        return drops()[1]
+
     command = ["ip", "netns", "exec", beta.namespace, sys.executable, "-c", _FLOOD]
     with subprocess.Popen(
         [*command, alpha.underlay[0], str(PORT), alpha.public_key.hex()],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT)},
     ) as flood:
         try:
-            wait(lambda: "cookie-required" in alpha.status()["drops"], "a load that takes cookies")
+            at_first = wait_for(1000)
             alpha.run("ping", "-n", "-c", "1", "-W", "10", beta.addresses[0])
             beta.stop(signal.SIGKILL)
             (beta.directory / "run/sessions.json").unlink(missing_ok=True)
-            beta.start()
-            beta.run("ping", "-n", "-c", "1", "-W", "30", alpha.addresses[0])
+            with answers(beta) as lengths:
+                beta.start()
+                beta.run("ping", "-n", "-c", "1", "-W", "30", alpha.addresses[0])
+            sums = wait_for(drops()[0] + 2000) - at_first
         finally:
             flood.kill()
     assert alpha.peer("beta")["endpoint"] == f"{beta.underlay[0]}:{PORT}"
+    handshake = [length for length in lengths if length in (COOKIE_REPLY_LENGTH, RESPONSE_LENGTH)]
+    assert handshake[:1] == [COOKIE_REPLY_LENGTH]
+    assert RESPONSE_LENGTH in handshake
+    # Whoever is not running for a second, on a busy machine, has to notice it again.
+    assert sums < 4 * UNDER_LOAD_FAILURES
+
+
+@contextlib.contextmanager
+def answers(host: Host) -> Iterator[list[int]]:
+    """The lengths of what comes to the agent's port from elsewhere, in order; complete at the end of the block."""
+    lengths: list[int] = []
+    listen = ["tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", "-Q", "in", "udp", "dst", "port", str(PORT)]
+    with subprocess.Popen(
+        ["ip", "netns", "exec", host.namespace, *listen], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as capture:
+        try:
+            assert capture.stderr is not None
+            assert any("listening on" in line for line in capture.stderr)
+            yield lengths
+        finally:
+            capture.terminate()
+            lengths += [int(line.rpartition("length ")[2]) for line in capture.stdout or () if "length " in line]
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])

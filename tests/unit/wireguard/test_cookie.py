@@ -18,7 +18,7 @@ from sennit.wireguard.constants import (
 )
 from sennit.wireguard.cookie import CookieChecker, CookieJar, Mac1Checker
 from sennit.wireguard.errors import DropReason, PacketError
-from sennit.wireguard.events import DataReceived, HandshakeReceived, SendDatagram
+from sennit.wireguard.events import AskForCookies, DataReceived, Dropped, HandshakeReceived, SendDatagram
 from sennit.wireguard.load import LoadMonitor, RateLimiter
 from sennit.wireguard.messages import CookieReply
 
@@ -250,3 +250,44 @@ def test_an_established_source_is_limited_under_load(network: Network, pair: tup
         two.take(jar.add_macs(message, network.now), one.endpoint)
     assert two.device.drops[DropReason.HANDSHAKE_AUTHENTICATION] == 5
     assert two.device.drops[DropReason.RATE_LIMITED] == 15
+
+
+def asked(host: Host) -> list[AskForCookies]:
+    return [command for command in host.device.control.take_commands() if isinstance(command, AskForCookies)]
+
+
+def test_the_inbound_half_asks_for_cookies_as_long_as_it_gives_many(network: Network, pair: tuple[Host, Host]) -> None:
+    """It tells once a second, and before that is over it is told to go on; of secrets that control changes."""
+    _one, two = pair
+    control = two.device.control
+    many = Dropped(DropReason.COOKIE_REQUIRED, UNDER_LOAD_FAILURES)
+    told: list[AskForCookies] = []
+    for _second in range(130):
+        control.receive(many, network.now, network.wall)
+        told += asked(two)
+        secret, expires = control._checker.secret(network.now)
+        assert told[-1].secret == secret
+        assert told[-1].until >= min(network.now + 1, expires)
+        network.now += 1
+    network.now += 2
+    control.receive(Dropped(DropReason.COOKIE_REQUIRED, UNDER_LOAD_FAILURES - 1), network.now, network.wall)
+    assert not asked(two)
+    assert not control._load.under_load(network.now)
+
+
+def test_another_private_key_makes_other_cookies(network: Network, pair: tuple[Host, Host]) -> None:
+    _one, two = pair
+    control = two.device.control
+    for key in (bytes([1]) * 32, bytes([2]) * 32):
+        control.set_private_key(key)
+        control.receive(Dropped(DropReason.COOKIE_REQUIRED, UNDER_LOAD_FAILURES), network.now, network.wall)
+        assert len(asked(two)) == 1
+
+
+def test_a_flood_costs_its_sums_at_the_beginning_only(network: Network, pair: tuple[Host, Host]) -> None:
+    _one, two = pair
+    for _message in range(5000):
+        bad = with_mac1(b"\1\0\0\0" + network.random.randbytes(112), two)
+        two.device.receive([bad], ("203.0.113.1", 1), network.now, network.wall)
+        network.now += 0.001
+    assert two.device.drops[DropReason.HANDSHAKE_AUTHENTICATION] == UNDER_LOAD_FAILURES

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Protocol
 
 from ..wireguard.aead import Buffer
 from ..wireguard.batch import MAX_PAYLOAD, Arrivals, Datagrams
-from ..wireguard.events import Path
+from ..wireguard.errors import DropReason
+from ..wireguard.events import AskForCookies, Path
 from ..wireguard.inbound import KnownSource
 from ..wireguard.outbound import KnownDestination
 from .channel import Channel
@@ -47,7 +48,8 @@ class Outgoing(NamedTuple):
 
 class Incoming(NamedTuple):
     """commands: look at the channel, before all else. received: datagrams, and where they are from. failed: packets
-    that TUN did not take. worked: packets were taken since the last time; urgent: keepalives among them.
+    that TUN did not take. worked: packets were taken since the last time; urgent: keepalives among them. refused:
+    handshake messages that the flow has dropped or answered by itself.
     """
 
     commands: bool = False
@@ -55,6 +57,7 @@ class Incoming(NamedTuple):
     failed: int = 0
     worked: bool = False
     urgent: bool = False
+    refused: Sequence[tuple[DropReason, int]] = ()
 
 
 class Outflow(Protocol):
@@ -87,6 +90,12 @@ class Inflow(Protocol):
         """What was received last was from there."""
 
     def forget(self) -> None: ...
+
+    def identify(self, public_key: bytes) -> None:
+        """Handshake messages that are not meant for this key of ours may be dropped."""
+
+    def ask_for_cookies(self, command: AskForCookies) -> None:
+        """Those without one may be answered with a cookie, as control would."""
 
 
 class PythonOutflow:
@@ -166,4 +175,10 @@ class PythonInflow:
         pass
 
     def forget(self) -> None:
+        pass
+
+    def identify(self, public_key: bytes) -> None:
+        pass
+
+    def ask_for_cookies(self, command: AskForCookies) -> None:
         pass

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from ..wireguard.aead import Buffer
 from ..wireguard.errors import DropReason
-from ..wireguard.events import InstallKeypair, Path, RemoveKeypair, SetIdentity
+from ..wireguard.events import AskForCookies, InstallKeypair, Path, RemoveKeypair, SetIdentity
 from ..wireguard.inbound import Inbound
 from .channel import Channel
 from .core import DatapathCore
@@ -47,6 +47,8 @@ class InboundWorker:
                 self._take(*found.received)
             if found.failed:
                 inbound.drop(DropReason.WRITE_FAILED, found.failed)
+            for reason, count in found.refused:
+                inbound.drop(reason, count)
             inbound.urgent |= found.urgent
             if found.worked:
                 self._reporter.worked()
@@ -82,6 +84,9 @@ class InboundWorker:
             inbound.remove_keypair(command.local_index)
         elif isinstance(command, SetIdentity):
             inbound.set_identity(command.public_key)
+            self._flow.identify(command.public_key)
+        elif isinstance(command, AskForCookies):
+            self._flow.ask_for_cookies(command)
         elif isinstance(command, SetPeer):
             inbound.set_peer(command.public_key, command.allowed_ips)
         elif isinstance(command, RemovePeer):

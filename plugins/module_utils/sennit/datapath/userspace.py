@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 from ..wireguard.control import Control
 from ..wireguard.errors import DropReason
 from ..wireguard.events import (
+    AskForCookies,
     Command,
     DropStaged,
     Endpoint,
@@ -474,7 +475,7 @@ class UserspaceDatapath:
             self._tell_gathered()
             if not self._udp.send_now(command.datagram, command.endpoint):
                 self._control.drops[DropReason.SEND_FAILED] += 1
-        elif isinstance(command, (SetIdentity, InstallKeypair)):
+        elif isinstance(command, (SetIdentity, AskForCookies, InstallKeypair)):
             self._gather(self._inbound, command)
         elif isinstance(command, (UseKeypair, SetEndpoint, SendKeepalive, DropStaged)):
             if isinstance(command, SetEndpoint):

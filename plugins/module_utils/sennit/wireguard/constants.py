@@ -62,7 +62,12 @@ INITIATION_INTERVAL: Final = 1 / 50
 HANDSHAKE_QUEUE_CAPACITY: Final = 1024
 UNDER_LOAD_QUEUE_LENGTH: Final = HANDSHAKE_QUEUE_CAPACITY // 8
 UNDER_LOAD_FOR: Final = 1.0
-# So many that were nobody's, in that time, are load as well: honest ones do not fail.
+# The inbound half asks for cookies this much longer than that, and tells once a second how many it has given: so there
+# is no gap as long as there is need to.
+UNDER_LOAD_REPORTED_FOR: Final = 2.0
+UNDER_LOAD_MARGIN: Final = 0.5
+# So many that were nobody's, in that time, are load as well, as honest ones do not fail; it lasts while so many are
+# given cookies.
 UNDER_LOAD_FAILURES: Final = 128
 # Under load, one source address may start this many handshakes a second, after a burst.
 LIMITER_RATE: Final = 20

@@ -41,10 +41,12 @@ from .constants import (
     TYPE_COOKIE_REPLY,
     TYPE_INITIATION,
     TYPE_RESPONSE,
+    UNDER_LOAD_MARGIN,
 )
 from .cookie import CookieChecker
 from .errors import DropReason, PacketError
 from .events import (
+    AskForCookies,
     Command,
     DataReceived,
     DataSent,
@@ -121,6 +123,7 @@ class Control:
         self._static = StaticKeys.of(private_key)
         self._has_key = any(private_key)
         self._checker = CookieChecker(self._static.public, self._random)
+        self._asked_until = float("-inf")  # for cookies, by the inbound half
         self._commands.append(SetIdentity(self._static.public))
         self.remove_peer(self._static.public)
         for peer in self._peers.values():
@@ -238,6 +241,9 @@ class Control:
             return
         if isinstance(event, Dropped):
             self.drops[event.reason] += event.count
+            if event.reason is DropReason.COOKIE_REQUIRED:
+                self._load.cookies_given(event.count, now)
+                self._ask_for_cookies(now)
             return
         peer = self._peers.get(event.peer)
         if peer is None:
@@ -258,6 +264,7 @@ class Control:
         for _message in range(min(most, len(self._handshakes))):
             message = self._handshakes.popleft()
             self._receive_handshake(message.datagram, message.source, now, wall)
+        self._ask_for_cookies(now)
 
     def advance(self, now: float, wall: float) -> None:
         """Do what is due."""
@@ -329,6 +336,8 @@ class Control:
             self.drops[error.reason] += 1
             if error.reason in _COSTLY:
                 self._load.handshake_failed(now)
+            elif error.reason is DropReason.COOKIE_REQUIRED:
+                self._load.cookie_given(now)
         else:
             self._reschedule(peer)
 
@@ -344,6 +353,17 @@ class Control:
             raise PacketError(DropReason.COOKIE_REQUIRED)
         if not self._limiter.allow(source[0], now):
             raise PacketError(DropReason.RATE_LIMITED)
+
+    def _ask_for_cookies(self, now: float) -> None:
+        """Have the inbound half do it, if it can, while we are under load."""
+        if not self._has_key or not self._load.under_load(now):
+            return
+        secret, expires = self._checker.secret(now)
+        until = min(self._load.until + UNDER_LOAD_MARGIN, expires)
+        # Not anew for every moment more.
+        if until > self._asked_until + UNDER_LOAD_MARGIN / 2 or until == expires != self._asked_until:
+            self._asked_until = until
+            self._commands.append(AskForCookies(secret, until))
 
     def _receive_initiation(self, datagram: bytes, source: Path, now: float) -> Peer:
         initiation = Initiation.parse(datagram)

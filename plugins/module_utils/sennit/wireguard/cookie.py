@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 from typing import Callable
 
+from .addresses import packed_address
 from .aead import Buffer
 from .constants import (
     COOKIE_LATENCY,
@@ -31,11 +32,21 @@ from .messages import CookieReply
 _NO_MAC2 = bytes(MAC_LENGTH)
 
 
+def mac1_key(public_key: bytes) -> bytes:
+    """The key of the mac1 of messages to the owner of this public key."""
+    return hash256(LABEL_MAC1, public_key)
+
+
+def cookie_key(public_key: bytes) -> bytes:
+    """The key that the owner of this public key seals cookies with."""
+    return hash256(LABEL_COOKIE, public_key)
+
+
 class Mac1Checker:
     """For messages that come in: whoever has not got our public key costs us no more than this."""
 
     def __init__(self, public_key: bytes) -> None:
-        self._key = hash256(LABEL_MAC1, public_key)
+        self._key = mac1_key(public_key)
 
     def valid(self, datagram: Buffer) -> bool:
         """Whether an initiation or response of the right length is meant for us."""
@@ -47,7 +58,7 @@ class CookieChecker:
     """For messages that come in with a valid mac1: checks their mac2 and makes cookie replies. One a device."""
 
     def __init__(self, public_key: bytes, random: Callable[[int], bytes]) -> None:
-        self._cookie_key = hash256(LABEL_COOKIE, public_key)
+        self._cookie_key = cookie_key(public_key)
         self._random = random
         self._secret = b""
         self._secret_expires = float("-inf")
@@ -60,12 +71,17 @@ class CookieChecker:
         cookie = mac(self._secret, _source_bytes(source))
         return hmac.compare_digest(mac(cookie, datagram[:-MAC_LENGTH]), given)
 
-    def reply(self, datagram: bytes, sender: int, source: Path, now: float) -> bytes:
-        """The cookie reply to a message with a valid mac1, from that sender index and source."""
+    def secret(self, now: float) -> tuple[bytes, float]:
+        """What cookies are made of now, and until when they are taken."""
         if now >= self._secret_expires:
             self._secret = self._random(KEY_LENGTH)
             self._secret_expires = now + COOKIE_REFRESH_TIME
-        cookie = mac(self._secret, _source_bytes(source))
+        return self._secret, self._secret_expires
+
+    def reply(self, datagram: bytes, sender: int, source: Path, now: float) -> bytes:
+        """The cookie reply to a message with a valid mac1, from that sender index and source."""
+        secret, _expires = self.secret(now)
+        cookie = mac(secret, _source_bytes(source))
         nonce = self._random(COOKIE_NONCE_LENGTH)
         mac1 = datagram[-2 * MAC_LENGTH : -MAC_LENGTH]
         return CookieReply(sender, nonce, xseal(self._cookie_key, nonce, cookie, mac1)).to_bytes()
@@ -85,7 +101,7 @@ class CookieJar:
 
     def add_macs(self, message: bytes, now: float) -> bytes:
         """The whole datagram, from a message without its MACs."""
-        self._last_mac1 = mac(hash256(LABEL_MAC1, self._public_key), message)
+        self._last_mac1 = mac(mac1_key(self._public_key), message)
         covered = message + self._last_mac1
         return covered + (mac(self._cookie, covered) if now < self._cookie_expires else _NO_MAC2)
 
@@ -96,7 +112,7 @@ class CookieJar:
         """
         cookie = None
         if self._last_mac1:
-            key = hash256(LABEL_COOKIE, self._public_key)
+            key = cookie_key(self._public_key)
             cookie = xunseal(key, reply.nonce, reply.sealed_cookie, self._last_mac1)
         if cookie is None:
             raise PacketError(DropReason.INVALID_COOKIE_REPLY)
@@ -106,5 +122,5 @@ class CookieJar:
 
 
 def _source_bytes(source: Path) -> bytes:
-    """Any encoding will do that tells two sources apart: only we read it."""
-    return source[1].to_bytes(2, "big") + source[0].encode()
+    """Port and address, which tell two sources apart. The native core has them so, too (guard.c)."""
+    return source[1].to_bytes(2, "big") + packed_address(source[0])

@@ -19,6 +19,7 @@ from .batch import Core
 from .control import Control
 from .errors import DropReason
 from .events import (
+    AskForCookies,
     Command,
     DataReceived,
     DropStaged,
@@ -146,6 +147,8 @@ class Device:
             output.datagrams.append((command.datagram, command.endpoint))
         elif isinstance(command, SetIdentity):
             self.inbound.set_identity(command.public_key)
+        elif isinstance(command, AskForCookies):
+            pass  # the inbound half here leaves that to the control half
         elif isinstance(command, InstallKeypair):
             self.inbound.install_keypair(command.peer, command.keypair)
         elif isinstance(command, UseKeypair):

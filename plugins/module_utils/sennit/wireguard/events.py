@@ -133,6 +133,16 @@ class SetIdentity:
 
 
 @dataclass(frozen=True)
+class AskForCookies:
+    """For inbound: until this time, on the monotonic clock, the control half answers handshake messages with cookies of
+    this secret when they have no valid mac2; whoever can may do so for it.
+    """
+
+    secret: bytes = field(repr=False)
+    until: float
+
+
+@dataclass(frozen=True)
 class InstallKeypair:
     """For inbound: packets may arrive on this keypair."""
 
@@ -196,6 +206,7 @@ class HandshakeGaveUp:
 
 Command = Union[
     SetIdentity,
+    AskForCookies,
     SendDatagram,
     InstallKeypair,
     UseKeypair,

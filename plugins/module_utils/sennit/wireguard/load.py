@@ -6,9 +6,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
-from .constants import LIMITER_BURST, LIMITER_RATE, UNDER_LOAD_FAILURES, UNDER_LOAD_FOR, UNDER_LOAD_QUEUE_LENGTH
+from .addresses import packed_address
+from .constants import (
+    LIMITER_BURST,
+    LIMITER_RATE,
+    UNDER_LOAD_FAILURES,
+    UNDER_LOAD_FOR,
+    UNDER_LOAD_QUEUE_LENGTH,
+    UNDER_LOAD_REPORTED_FOR,
+)
 
 # Far more sources than can be handled at once; beyond it new ones are refused rather than remembered.
 _SOURCES = 8192
@@ -17,29 +23,58 @@ _SOURCES = 8192
 class LoadMonitor:
     """Whether we should ask for cookies: too many handshake messages wait, or cost their sums for nothing.
 
-    Sticky, so that it does not flicker.
+    Sticky, so that it does not flicker, and it lasts as long as cookies have to be given thick.
     """
 
     def __init__(self) -> None:
-        self._until = float("-inf")
-        self._failures = 0
-        self._counting_until = float("-inf")
+        self.until = float("-inf")
+        """When we are under load no more, unless something more is told."""
+        self._failures = _Burst()
+        self._cookies = _Burst()
 
     def handshakes_waiting(self, count: int, now: float) -> None:
         """Tell how many handshake messages are waiting at this moment."""
         if count >= UNDER_LOAD_QUEUE_LENGTH:
-            self._until = now + UNDER_LOAD_FOR
+            self._extend(now + UNDER_LOAD_FOR)
 
     def handshake_failed(self, now: float) -> None:
         """Tell of a handshake message that turned out to be no good after it had cost its sums."""
-        if now >= self._counting_until:
-            self._failures, self._counting_until = 0, now + UNDER_LOAD_FOR
-        self._failures += 1
-        if self._failures >= UNDER_LOAD_FAILURES:
-            self._until = now + UNDER_LOAD_FOR
+        if self._failures.add(now):
+            self._extend(now + UNDER_LOAD_FOR)
+
+    def cookie_given(self, now: float) -> None:
+        """Tell of a handshake message that was answered with a cookie."""
+        if self._cookies.add(now):
+            self._extend(now + UNDER_LOAD_FOR)
+
+    def cookies_given(self, count: int, now: float) -> None:
+        """Tell how many they were, of somebody who tells of that about once a second."""
+        if count >= UNDER_LOAD_FAILURES:
+            self._extend(now + UNDER_LOAD_REPORTED_FOR)
 
     def under_load(self, now: float) -> bool:
-        return now < self._until
+        return now < self.until
+
+    def _extend(self, until: float) -> None:
+        self.until = max(self.until, until)
+
+
+class _Burst:
+    """Notices each time that UNDER_LOAD_FAILURES of something happen within UNDER_LOAD_FOR."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._until = float("-inf")
+
+    def add(self, now: float) -> bool:
+        """One more; whether they are so many with it."""
+        if now >= self._until:
+            self._count, self._until = 0, now + UNDER_LOAD_FOR
+        self._count += 1
+        if self._count < UNDER_LOAD_FAILURES:
+            return False
+        self._until = now
+        return True
 
 
 class RateLimiter:
@@ -76,5 +111,5 @@ class RateLimiter:
 
 
 def _limited_source(address: str) -> bytes:
-    packed = ip_address(address.partition("%")[0]).packed
+    packed = packed_address(address)
     return packed if len(packed) == 4 else packed[:8]

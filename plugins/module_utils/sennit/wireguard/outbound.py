@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from ipaddress import ip_address
 from struct import Struct
 from typing import NamedTuple, Optional
 
+from .addresses import packed_address
 from .aead import Buffer
 from .allowed_ips import AllowedIPs
 from .batch import Core, PythonCore, Sealer
@@ -131,7 +131,7 @@ class Outbound:
         peer = self._peers.get(public_key)
         if peer is not None:
             peer.endpoint = endpoint
-            peer.endpoint_address = ip_address(endpoint[0].partition("%")[0]).packed
+            peer.endpoint_address = packed_address(endpoint[0])
             self._route = (None, None)
 
     def use_keypair(self, public_key: bytes, keypair: Keypair, now: float) -> list[Batch]:

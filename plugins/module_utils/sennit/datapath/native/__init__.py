@@ -41,7 +41,7 @@ from .buffers import (
 from .flows import NativeInflow, NativeOutflow
 from .structs import InflowState, OpenerState, OutflowState, SealerState
 
-_ABI = 2
+_ABI = 3
 
 # The structs of C.
 _INTAKE = Struct("=IIIIi")
@@ -367,6 +367,10 @@ def _declare(library: ctypes.CDLL) -> None:
         ("batch_inflow", ctypes.c_int, pointer, ctypes.c_double),
         ("batch_lane", None, pointer, pointer),
         ("batch_forget_lanes", None, pointer),
+        ("batch_guard_new", pointer),
+        ("batch_guard_free", None, pointer),
+        ("batch_guard_identify", None, pointer, ctypes.c_char_p, ctypes.c_char_p),
+        ("batch_guard_ask", None, pointer, ctypes.c_char_p, ctypes.c_double),
         ("batch_write", number, ctypes.c_int, pointer, pointer, number, ctypes.c_int, pointer, pointer),
     ):
         function = getattr(library, str(name))

@@ -30,7 +30,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-#define ABI 2
+#define ABI 3
 
 enum { VNET = 10, MAX_PACKET = 65535, MAX_FRAME = VNET + MAX_PACKET };
 enum { NEEDS_CSUM = 1, GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_UDP_L4 = 5, GSO_ECN = 0x80 };
@@ -208,6 +208,9 @@ void cipher_free(struct cipher *cipher);
 /* In place; the tag follows. Return 0 when libcrypto fails, or when the tag is wrong. */
 int cipher_seal(struct cipher *cipher, uint64_t counter, uint8_t *data, uint32_t length);
 int cipher_open(struct cipher *cipher, uint64_t counter, uint8_t *data, uint32_t length);
+/* With a key of 32 bytes and a nonce for this once, over associated data. */
+int cipher_seal_with(struct cipher *cipher, const uint8_t *key, const uint8_t *nonce, const uint8_t *associated,
+                     uint32_t associated_length, uint8_t *data, uint32_t length);
 
 void batch_read(int fd, uint8_t *arena, uint32_t size, uint32_t budget, struct frame *frames, struct run *runs,
                 struct intake *in);

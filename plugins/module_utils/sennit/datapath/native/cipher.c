@@ -192,6 +192,26 @@ int cipher_open(struct cipher *cipher, uint64_t counter, uint8_t *data, uint32_t
            crypto.final(context, data + length, &done) == 1;
 }
 
+int cipher_seal_with(struct cipher *cipher, const uint8_t *key, const uint8_t *nonce, const uint8_t *associated,
+                     uint32_t associated_length, uint8_t *data, uint32_t length)
+{
+    void *context = cipher->context;
+    if (provider.new) {
+        size_t done;
+        cipher->tag[0].data = data + length;
+        return provider.init[1](context, key, 32, nonce, NONCE, NULL) == 1 &&
+               provider.update(context, NULL, &done, associated_length, associated, associated_length) == 1 &&
+               provider.update(context, data, &done, length, data, length) == 1 &&
+               provider.final(context, data + length, &done, TAG) == 1 && provider.get(context, cipher->tag) == 1;
+    }
+    int done = 0;
+    return crypto.init(context, NULL, NULL, key, nonce, 1) == 1 &&
+           crypto.update(context, NULL, &done, associated, (int)associated_length) == 1 &&
+           crypto.update(context, data, &done, data, (int)length) == 1 &&
+           crypto.final(context, data + length, &done) == 1 &&
+           crypto.control(context, AEAD_GET_TAG, TAG, data + length) == 1;
+}
+
 void cipher_free(struct cipher *cipher)
 {
     if (cipher->context)

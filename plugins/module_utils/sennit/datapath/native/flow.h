@@ -10,6 +10,7 @@
 #define FLOW_H
 
 #include "batch.h"
+#include "guard.h"
 
 enum { CHANNELS = 2, BUDGET = 64, ENOUGH = BUDGET / 2, ROUTES = 1024, LANES = 4096 };
 /* Why a loop gives way to Python. */
@@ -81,6 +82,7 @@ struct inflow {
     /* Packets whose source is for Python to look up. */
     uint32_t unknowns;
     struct opener *opener;
+    struct guard *guard; /* NULL: Python looks at all handshake messages */
     struct opener *lanes[LANES];
 };
 

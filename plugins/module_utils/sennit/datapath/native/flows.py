@@ -18,7 +18,9 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Optional
 
 from ...wireguard.batch import Datagrams, Piece
-from ...wireguard.events import Path
+from ...wireguard.cookie import cookie_key, mac1_key
+from ...wireguard.errors import DropReason
+from ...wireguard.events import AskForCookies, Path
 from ...wireguard.inbound import KnownSource
 from ...wireguard.outbound import KnownDestination
 from ..channel import Channel
@@ -26,7 +28,7 @@ from ..flow import BUDGET, Incoming, Outgoing
 from ..tun import Tun
 from ..udp import UdpSocket
 from .buffers import ARRIVAL_BYTES, PIECE, RUN, Frames, Memory, NativeArrivals, Packets
-from .structs import CHANNELS, MAX_ADDRESS, InflowState, Origin, OutflowState
+from .structs import CHANNELS, MAX_ADDRESS, GuardState, InflowState, Origin, OutflowState
 
 if TYPE_CHECKING:
     from . import NativeCore
@@ -142,6 +144,8 @@ class NativeInflow:
         self._last: tuple[bytes, Path] = (b"", ("", 0))
         self._handed = False
         self._held: dict[int, KnownSource] = {}  # by the opener's address in C
+        self._guard = _Guard(core.library)
+        state.guard = self._guard.handle
 
     def wait(self, timeout: Optional[float]) -> Incoming:
         state, arrivals = self._state, self.arrivals
@@ -163,7 +167,8 @@ class NativeInflow:
             received = arrivals.received(state.length, state.each), self._source()
             arrivals.at = state.at
             self._handed = True
-        found = Incoming(stop == _COMMANDS, received, state.failed, bool(state.worked), bool(state.urgent))
+        refused = self._guard.take_refused()
+        found = Incoming(stop == _COMMANDS, received, state.failed, bool(state.worked), bool(state.urgent), refused)
         state.failed = state.worked = state.urgent = 0
         return found
 
@@ -181,6 +186,12 @@ class NativeInflow:
             self._core.library.batch_forget_lanes(self._address)
             self._held.clear()
 
+    def identify(self, public_key: bytes) -> None:
+        self._guard.identify(public_key)
+
+    def ask_for_cookies(self, command: AskForCookies) -> None:
+        self._guard.ask(command)
+
     def _look_up(self) -> None:
         """Whether the peer may send from where the packets say that they are from."""
         known = self._held[self._state.opener]
@@ -195,6 +206,40 @@ class NativeInflow:
             info = raw[_ORIGIN.size + MAX_ADDRESS : _ORIGIN.size + MAX_ADDRESS + info_length]
             self._last = raw, self._udp.seen(_unpacked(address), level, info)
         return self._last[1]
+
+
+class _Guard:
+    """See guard.c."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self.handle: int = library.batch_guard_new()
+        if not self.handle:
+            raise MemoryError("libcrypto gives no cipher")
+        self._state = GuardState.from_address(self.handle)
+
+    def identify(self, public_key: bytes) -> None:
+        self._library.batch_guard_identify(self.handle, mac1_key(public_key), cookie_key(public_key))
+
+    def ask(self, command: AskForCookies) -> None:
+        self._library.batch_guard_ask(self.handle, command.secret, command.until)
+
+    def take_refused(self) -> Sequence[tuple[DropReason, int]]:
+        state = self._state
+        invalid, cookies, unanswered = state.invalid_mac1, state.cookies, state.unanswered
+        if not (invalid or cookies or unanswered):
+            return ()
+        state.invalid_mac1 = state.cookies = state.unanswered = 0
+        counts = (
+            (DropReason.INVALID_MAC1, invalid),
+            (DropReason.COOKIE_REQUIRED, cookies),
+            (DropReason.HANDSHAKE_QUEUE_FULL, unanswered),
+        )
+        return [(reason, count) for reason, count in counts if count]
+
+    def __del__(self) -> None:
+        if self.handle:
+            self._library.batch_guard_free(self.handle)
 
 
 def _watch(state: Any, channels: Sequence[Channel]) -> list[Any]:

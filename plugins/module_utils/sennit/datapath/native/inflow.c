@@ -91,7 +91,7 @@ static int receive(struct inflow *flow)
     return 1;
 }
 
-/* Opens what was received. Returns a reason to stop, or -1. */
+/* Opens what was received, and refuses what the guard does. Returns a reason to stop, or -1. */
 static int take(struct inflow *flow, double now)
 {
     const uint32_t end = flow->start + flow->length;
@@ -104,18 +104,28 @@ static int take(struct inflow *flow, double now)
         if (flow->left <= BUDGET - ENOUGH && flow->length + flow->each <= UDP_MAX_PAYLOAD)
             flow->left = 0;
         /* All of it or nothing: what is not plain, Python takes as a whole. */
-        for (uint32_t at = flow->start; at < end; at += flow->each)
-            if (!opener_of(flow, flow->arena + at, end - at < flow->each ? end - at : flow->each, now))
+        for (uint32_t at = flow->start; at < end; at += flow->each) {
+            const uint32_t length = end - at < flow->each ? end - at : flow->each;
+            if (!opener_of(flow, flow->arena + at, length, now) &&
+                !guard_judges(flow->guard, flow->arena + at, length))
                 return UNKNOWN;
+        }
         if (!flow->length)
             return UNKNOWN;
         flow->pending = 2;
     }
     while (flow->start < end) {
         const uint32_t length = end - flow->start < flow->each ? end - flow->start : flow->each;
-        struct opener *opener = opener_of(flow, flow->arena + flow->start, length, now);
-        if (!opener) /* any more */
-            return UNKNOWN;
+        const uint8_t *datagram = flow->arena + flow->start;
+        struct opener *opener = opener_of(flow, datagram, length, now);
+        if (!opener) { /* any more, or it is a handshake message */
+            if (!guard_judges(flow->guard, datagram, length) ||
+                !guard_refuses(flow->guard, datagram, length, &flow->origin, flow->udp, now))
+                return UNKNOWN;
+            flow->start += length;
+            flow->length -= length;
+            continue;
+        }
         batch_open(opener, flow->arena, flow->start, end, flow->each, flow->generation, flow->packets, flow->count,
                    flow->unknown, &opened);
         flow->start = opened.end;

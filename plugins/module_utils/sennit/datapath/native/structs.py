@@ -97,6 +97,12 @@ class OutflowState(ctypes.Structure):
     )
 
 
+class GuardState(ctypes.Structure):
+    """struct guard, without what is C's alone."""
+
+    _fields_ = (("invalid_mac1", c_uint32), ("cookies", c_uint32), ("unanswered", c_uint32))
+
+
 class InflowState(ctypes.Structure):
     """struct inflow."""
 
@@ -125,5 +131,6 @@ class InflowState(ctypes.Structure):
         ("urgent", c_uint32),
         ("unknowns", c_uint32),
         ("opener", c_void_p),
+        ("guard", c_void_p),
         ("lanes", c_void_p * _LANES),
     )
