@@ -6,6 +6,9 @@ was said is read from the wire.
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +26,7 @@ from tests.interop.wireguard import (
     Datagram,
     Interface,
     Namespace,
+    inside,
 )
 
 PAIRS = {"sennit-sennit": (SENNIT, SENNIT), "go-go": (GO, GO), "native-go": (NATIVE, GO)}
@@ -289,6 +293,110 @@ def test_public_keys_of_low_order(pair: Pair) -> None:
     transfer = pair.one.shown("transfer")
     assert {tuple(transfer[key]) for key in LOW_ORDER} == {("0", "0")}
     pair.ping()
+
+
+# --- the link
+
+# wireguard-go (0.0.20220316, 0.0.20260522) holds on to its port and its sessions, at least on Linux 6.18. What the
+# kernel's WireGuard does is asked of Sennit alone, and of that itself in tests/kernel.
+as_the_kernel = pytest.mark.parametrize(
+    "pair", [pair for name, pair in PAIRS.items() if name != "go-go"], ids=[name for name in PAIRS if name != "go-go"],
+    indirect=True,
+)  # fmt: skip
+
+
+def listens(interface: Interface) -> bool:
+    return interface.namespace.run("ss", "-Hlun", f"sport = :{interface.port}") != ""
+
+
+def set_link(interface: Interface, state: str) -> None:
+    """Returns when the port is bound, or free."""
+    interface.namespace.ip("link", "set", interface.name, state)
+    deadline = time.monotonic() + 30
+    while listens(interface) != (state == "up"):
+        assert time.monotonic() < deadline, f"{interface.name} is {state}, and UDP port {interface.port} as before"
+
+
+@as_the_kernel
+def test_a_link_that_is_down_takes_no_part_and_comes_back_by_a_new_handshake(pair: Pair) -> None:
+    pair.introduce()
+    pair.ping()
+    before = pair.one.transfer(pair.two), pair.one.handshake(pair.two)
+    set_link(pair.one, "down")
+    pair.wire.packets()
+    pair.two.namespace.ping_in_vain("10.9.0.1")
+    assert [packet[9] for packet, outgoing in pair.wire.packets() if outgoing] == [socket.IPPROTO_ICMP]
+    # It still answers, with what was so.
+    assert (pair.one.transfer(pair.two), pair.one.handshake(pair.two)) == before
+    assert pair.one.endpoint(pair.two) == "192.0.2.2:51820"
+    assert pair.one.wg("show", pair.one.name, "listen-port") == "51820\n"
+    with inside(pair.one.namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as another:
+        another.bind(("192.0.2.1", 51820))
+    set_link(pair.one, "up")
+    datagrams = pair.ping()
+    assert [each.kind for each in datagrams] == [INITIATION, RESPONSE, TRANSPORT, TRANSPORT]
+    assert {each.source for each in datagrams if each.outgoing} == {"192.0.2.1:51820"}
+
+
+@as_the_kernel
+def test_a_link_that_is_up_again_begins_with_its_keepalives(pair: Pair) -> None:
+    pair.introduce()
+    pair.one.set("peer", pair.two.public_key, "persistent-keepalive", "1")
+    pair.wire.wait_for(lambda datagram: datagram.kind == TRANSPORT)
+    set_link(pair.one, "down")
+    pair.wire.datagrams()
+    assert pair.wire.datagrams(timeout=2.5) == []
+    pair.one.namespace.ip("link", "set", pair.one.name, "up")
+    kinds = [each.kind for each in pair.wire.wait_for(lambda datagram: datagram.kind == TRANSPORT)]
+    assert kinds[:3] == [INITIATION, RESPONSE, TRANSPORT]
+    pair.ping_back()
+
+
+@as_the_kernel
+def test_a_link_that_is_down_for_a_moment_has_lost_its_sessions(pair: Pair) -> None:
+    pair.introduce()
+    pair.ping()
+    pair.wire.datagrams()
+    commands = "".join(f"link set {pair.one.name} {state}\n" for state in ("down", "up"))
+    subprocess.run(["ip", "-n", pair.one.namespace.name, "-batch", "-"], input=commands, text=True, check=True)
+    pair.one.namespace.ping("10.9.0.2")
+    assert [each.kind for each in pair.wire.datagrams()][-4:] == [INITIATION, RESPONSE, TRANSPORT, TRANSPORT]
+
+
+@as_the_kernel
+def test_what_is_set_while_the_link_is_down_counts_when_it_is_up(pair: Pair) -> None:
+    """Also a port that was chosen stays."""
+    pair.one.set("listen-port", "0")
+    chosen = pair.one.port = int(pair.one.wg("show", pair.one.name, "listen-port"))
+    set_link(pair.one, "down")
+    pair.introduce()
+    set_link(pair.one, "up")
+    assert int(pair.one.wg("show", pair.one.name, "listen-port")) == chosen
+    assert {each.source for each in pair.ping() if each.outgoing} == {f"192.0.2.1:{chosen}"}
+    set_link(pair.one, "down")
+    pair.one.port = 51999
+    pair.one.set("listen-port", "51999")
+    assert not listens(pair.one)
+    set_link(pair.one, "up")
+    assert {each.source for each in pair.ping() if each.outgoing} == {"192.0.2.1:51999"}
+
+
+def test_a_link_in_another_namespace(pair: Pair) -> None:
+    """It is moved there after it was made, and has its port where it was made."""
+    pair.introduce()
+    pair.ping()
+    with Namespace("inner") as inner:
+        inner.ip("link", "set", "lo", "down")
+        pair.one.namespace.ip("link", "set", pair.one.name, "netns", inner.name)
+        try:
+            inner.ip("link", "set", pair.one.name, "up")
+            inner.address(pair.one.name, "10.9.0.1/24")
+            pair.wire.datagrams()
+            inner.ping("10.9.0.2")
+            assert [each.kind for each in pair.wire.datagrams()][-2:] == [TRANSPORT, TRANSPORT]
+            assert pair.one.wg("show", pair.one.name, "listen-port") == "51820\n"
+        finally:
+            inner.ip("link", "set", pair.one.name, "netns", pair.one.namespace.name)
 
 
 # --- peers

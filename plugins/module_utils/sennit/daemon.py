@@ -103,7 +103,7 @@ class Daemon:
         )
         self._following.beacons.moved = self._paths.look_again
         api = ApiServer(self._config.socket_path, self._answer, self._refuse_oversized)
-        monitor = Monitor()
+        monitor = Monitor(self._config.interface)
         parts: list[asyncio.Future[None]] = []
         try:
             await api.start()
@@ -192,10 +192,15 @@ class Daemon:
         self._relay.use(view)
         await self._following.use()
         self._paths.use(view)
-        preferences = self._in_force.state.preferences
-        await self._names.apply(view.dns if view and preferences.accept_dns else None)
+        await self._apply_names()
         self._remember_exit_node()
         self._show_status()
+
+    async def _apply_names(self) -> None:
+        """They are answered by way of the tunnel, so without it the host asks whom it would ask without us."""
+        state = self._in_force.state
+        wanted = state.view is not None and state.preferences.accept_dns and not self._tunnel.down
+        await self._names.apply(state.view.dns if state.view and wanted else None)
 
     async def _settle(self) -> None:
         """Look at the host, change what is to be changed, and again when what was found changes what is wanted."""
@@ -429,7 +434,7 @@ class Daemon:
                 changed.clear()
                 async with self._changing:
                     await self._settle()
-                    await self._names.look()
+                    await self._apply_names()
                 self._following.look_around()
         finally:
             loop.remove_reader(monitor.socket)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sennit.host.monitor import Monitor
 
-NEWADDR, DELADDR, NEWRULE = 20, 21, 32
+NEWLINK, NEWADDR, DELADDR, NEWRULE = 16, 20, 21, 32
 
 
 def notification(kind, body=b""):
@@ -28,7 +28,7 @@ def address(kind, text, index=2, flags=0x80):
 @pytest.fixture
 def monitor():
     """A monitor that listens to the test instead of the kernel."""
-    monitor = Monitor()
+    monitor = Monitor("lo")
     monitor.close()
     monitor.socket, monitor.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     monitor.socket.setblocking(False)
@@ -56,6 +56,22 @@ def test_every_rule_counts(monitor):
     for _ in range(2):
         monitor.kernel.send(notification(NEWRULE, bytes(12)))
         assert monitor.changed()
+
+
+def link(index, flags):
+    return notification(NEWLINK, struct.pack("=BxHiII", 0, 65534, index, flags, 0))
+
+
+def test_the_tunnel_counts_when_it_is_set_up_or_down(monitor):
+    loopback = socket.if_nametoindex("lo")
+    monitor.kernel.send(link(loopback, 0x10D1))
+    monitor.changed()
+    for flags, counts in ((0x10D1, False), (0x1090, True), (0x1090, False), (0x10D1, True)):
+        monitor.kernel.send(link(loopback, flags))
+        assert monitor.changed() == counts
+    for flags in (0, 1):
+        monitor.kernel.send(link(loopback + 1, flags))
+        assert not monitor.changed()
 
 
 def test_one_that_counts_among_others_is_enough(monitor):
@@ -88,7 +104,7 @@ def test_what_the_kernel_had_to_drop_counts(monitor, monkeypatch):
 
 @given(st.binary(max_size=60), st.integers(0, 80), st.integers(0, 255))
 def test_whatever_comes_is_no_error(garbage, position, value):
-    monitor = Monitor()
+    monitor = Monitor("lo")
     monitor.close()
     monitor.socket, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     monitor.socket.setblocking(False)

@@ -10,6 +10,7 @@ from sennit.host.routes import Wanted
 from sennit.host.tunnel import Tunnel
 from sennit.processes import child
 
+WANTED = Wanted(addresses=("100.64.0.1/32",))
 NO_REFUSAL = {"code": "", "message": ""}
 
 
@@ -18,24 +19,32 @@ def tunnel():
     return Tunnel(Config("demo", "x"))
 
 
+class Answers(list):
+    def __init__(self):
+        self.may_raise = []
+        """Of each call, whether the link may be set up."""
+
+
 @pytest.fixture
 def host(monkeypatch):
     """What the child process answers; an exception is raised."""
-    answers = []
+    answers = Answers()
+    asked = answers.may_raise
 
-    async def run(_function, _place, _wanted, timeout):
+    async def run(_function, _place, _wanted, may_raise, timeout):
+        asked.append(may_raise)
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        nothing = {"changes": [], "on_link": [], "elsewhere": [], "failed": {}, "notices": []}
+        nothing = {"down": False, "changes": [], "on_link": [], "elsewhere": [], "failed": {}, "notices": []}
         return {**nothing, "exit_node_refusal": NO_REFUSAL, **answer}
 
     monkeypatch.setattr(child, "run", run)
     return answers
 
 
-def reconcile(tunnel):
-    asyncio.run(tunnel.reconcile(Wanted()))
+def reconcile(tunnel, wanted=WANTED):
+    asyncio.run(tunnel.reconcile(wanted))
 
 
 def test_states_of_a_route(tunnel, host):
@@ -78,3 +87,16 @@ def test_what_others_have_is_logged_when_it_is_news(tunnel, host, caplog):
         "the exit node cannot be used: wg0 takes everything",
         "the exit node cannot be used: make it loose",
     ]
+
+
+def test_the_link_is_set_up_once_and_who_sets_it_down_is_not_fought(tunnel, host):
+    """Without an address there is nothing to set it up for, and a look that failed may not have."""
+    host += [{}, child.ChildError("no pyroute2"), {}, {"down": True}, {"down": True}, {}]
+    for wanted, down in ((Wanted(), False), (WANTED, False), (WANTED, False), (WANTED, True), (WANTED, True)):
+        reconcile(tunnel, wanted)
+        assert tunnel.down == down
+    assert host.may_raise == [True, True, True, False, False]
+    assert "ip link set up" in tunnel.failed["sennit0"]
+    assert tunnel.route_state("192.168.2.0/24") == "failed"
+    reconcile(tunnel)
+    assert (tunnel.down, tunnel.failed) == (False, {})

@@ -19,7 +19,7 @@ from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import RemovePeer, Report, Reporter, SetPeer
+from .worker import RemovePeer, Report, Reporter, SetPeer, Unbind
 
 
 class InboundWorker:
@@ -93,6 +93,8 @@ class InboundWorker:
             inbound.remove_peer(command.public_key)
         elif isinstance(command, Report):
             self._reporter.demand(command)
+        elif isinstance(command, Unbind):
+            self._udp.unbind()
         elif isinstance(command, socket.socket):
             self._udp.replace(command)
         else:

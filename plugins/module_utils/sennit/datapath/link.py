@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from struct import Struct
 from typing import Optional
 
-from ..netlink import CREATE, EXCL, Netlink, attribute, attributes, nested, unpack
+from ..netlink import CREATE, EXCL, Netlink, NetlinkError, attribute, attributes, messages, nested, unpack
 
 TUN = "tun"
 WIREGUARD = "wireguard"
@@ -124,6 +125,17 @@ class Links:
     def remove(self, index: int) -> None:
         """Raises OSError."""
         self._netlink.change(_RTM_DELLINK, 0, _IFINFOMSG.pack(0, 0, index, 0, 0))
+
+
+def tells_down(datagram: bytes, index: int) -> bool:
+    """Whether one of these notifications says that the interface was down, or left this namespace, when it was sent."""
+    with contextlib.suppress(NetlinkError):
+        for what, _flags, _sequence, body in messages(datagram):
+            if what in (_RTM_NEWLINK, _RTM_DELLINK):
+                _family, _type, found, flags, _changed = unpack(_IFINFOMSG, body)
+                if found == index and not flags & _IFF_UP:
+                    return True
+    return False
 
 
 def watch() -> socket.socket:

@@ -19,7 +19,7 @@ from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import RemovePeer, Report, Reporter, RoutesChanged, SetFwmark, SetMtu, SetPeer, TakePackets
+from .worker import RemovePeer, Report, Reporter, RoutesChanged, SetFwmark, SetMtu, SetPeer, TakePackets, Unbind
 
 
 class OutboundWorker:
@@ -111,6 +111,8 @@ class OutboundWorker:
             self._udp.mark(command.fwmark)
         elif isinstance(command, SetMtu):
             outbound.set_mtu(command.mtu)
+        elif isinstance(command, Unbind):
+            self._udp.unbind()
         elif isinstance(command, socket.socket):
             self._udp.replace(command)
             outbound.port = self._udp.port

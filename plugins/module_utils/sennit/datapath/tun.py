@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import select
 import socket
 import struct
 from collections.abc import Sequence
@@ -85,6 +86,12 @@ class Tun:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             answer = fcntl.ioctl(any_socket, _SIOCGIFMTU, struct.pack("16si20x", self._interface.encode(), 0))
         return int(struct.unpack("16si20x", answer)[1])
+
+    def is_up(self) -> bool:
+        """Whether the link is up, also in another namespace: only then does the device say that it can be written."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        return any(events & select.POLLOUT for _descriptor, events in poll.poll(0))
 
     def read(self) -> Optional[bytes]:
         """The next frame, or None when there is none. Raises OSError when the device is gone."""

@@ -104,6 +104,10 @@ class UdpSocket:
         self.port = self.socket.getsockname()[1]
         self._ways.clear()
 
+    def unbind(self) -> None:
+        """Let go of the port: nothing is received, nor sent, until replace(). Raises OSError."""
+        self.replace(socket.socket(self.family, socket.SOCK_DGRAM))
+
     def send(self, datagrams: Sequence[Buffer], path: Path) -> int:
         """Send the datagrams in order, waiting a while for buffer space. Return how many the kernel refused."""
         way = self._way(path)
@@ -218,6 +222,8 @@ class UdpSocket:
 
     def _way(self, path: Path) -> Optional[_Way]:
         """How to send there, or None where it cannot be reached from here."""
+        if not self.port:  # sending would bind another
+            return None
         try:
             return self._ways[path]
         except KeyError:

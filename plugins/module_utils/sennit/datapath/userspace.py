@@ -44,7 +44,7 @@ from ..wireguard.events import (
     SetIdentity,
     UseKeypair,
 )
-from . import sticky, worker
+from . import link, sticky, worker
 from .base import USERSPACE, DatapathError, DatapathStatus, InterfaceGoneError
 from .channel import Channel
 from .core import choose
@@ -65,6 +65,8 @@ _SETTLE_TIME = 0.05
 _LOOKING_SHARE = 0.1
 # Seconds in which there still come answers to what was sent by the way before: they do not bring that way back.
 _ANSWERS_COME_FOR = 0.5
+# How often to look at the link where there are no notifications of it: in another namespace. As wireguard-go does.
+_DISTANT_LOOK_INTERVAL = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +112,10 @@ class UserspaceDatapath:
         self._ways = sticky.Ways(fwmark)
         self._look: Optional[asyncio.TimerHandle] = None
         self._look_after = 0.0
+        self._up = True
+        self._distant_look: Optional[asyncio.TimerHandle] = None
+        self._refused = ""
+        """Why the port cannot be bound though the link is up, if it cannot."""
         self._asked = 0
         # Of each report that was asked for: from how many workers it has not come yet, and who waits for it.
         self._reports: dict[int, tuple[int, asyncio.Future[None]]] = {}
@@ -130,6 +136,12 @@ class UserspaceDatapath:
             self._tun.close()
             raise
         self._port = self._udp.port
+        self._index = socket.if_nametoindex(self._interface)
+        # The port is bound while the link is up; that it can be is known now.
+        self._up = self._tun.is_up()
+        if not self._up:
+            self._control.down()
+            self._udp.unbind()
         # What lives now is never looked at by the collector again, so that its pages stay shared with the workers.
         gc.collect()
         gc.freeze()
@@ -180,9 +192,18 @@ class UserspaceDatapath:
         self._settle()
 
     def set_listen_port(self, port: int) -> None:
-        """Bind another port (0: any); the workers follow. Raises DatapathError, and then nothing has changed."""
-        if port == self._port:
-            return
+        """Bind another port (0: any), or do so when the link is up; the workers follow.
+
+        Raises DatapathError, and then nothing has changed.
+        """
+        if not self._up:
+            self._port = port
+            self._notice_up()
+        elif port != self._port:
+            self._bind(port)
+
+    def _bind(self, port: int) -> None:
+        """Raises DatapathError."""
         udp = UdpSocket(port, self._fwmark)
         for each in self._workers:
             self._tell(each, udp.socket)
@@ -212,6 +233,7 @@ class UserspaceDatapath:
 
     def _slices(self, peers: Mapping[bytes, PeerConfig]) -> Iterator[None]:
         """Bring a part of these peers into force at each step, until others are wanted."""
+        self._notice_up()
         self._wanted = peers
         changes: list[tuple[bytes, Optional[PeerConfig]]] = [
             (public_key, None) for public_key in self._configured.keys() - peers.keys()
@@ -245,6 +267,7 @@ class UserspaceDatapath:
 
     def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
         """See base.py."""
+        self._notice_up()
         now, wall = time.monotonic(), time.time()
         for public_key, endpoint in endpoints.items():
             self._control.resume(public_key, endpoint, now, wall)
@@ -271,7 +294,7 @@ class UserspaceDatapath:
             self._loop.add_reader(watching, self._host_changed, watching)
             for each in self._workers:
                 self._loop.add_reader(each.channel.socket, self._readable, each)
-            self._follow_mtu()
+            self._follow_interface()
             self._settle()
             await self._failure
         finally:
@@ -280,10 +303,10 @@ class UserspaceDatapath:
             for each in self._workers:
                 self._loop.remove_reader(each.channel.socket)
                 self._loop.remove_writer(each.channel.socket)
-            for timer in (self._timer, self._look):
+            for timer in (self._timer, self._look, self._distant_look):
                 if timer is not None:
                     timer.cancel()
-            self._loop = self._failure = self._timer = self._look = None
+            self._loop = self._failure = self._timer = self._look = self._distant_look = None
 
     def status(self) -> DatapathStatus:
         drops = {reason.value: count for reason, count in self._control.drops.items()}
@@ -293,6 +316,7 @@ class UserspaceDatapath:
         """As status(), when both workers have told what they have counted so far; for while run() runs."""
         if self._loop is None:
             raise DatapathError("the datapath does not run")
+        self._notice_up()
         done: asyncio.Future[None] = self._loop.create_future()
         self._asked += 1
         self._reports[self._asked] = len(self._workers), done
@@ -337,17 +361,9 @@ class UserspaceDatapath:
         self._workers.append(started)
         return started
 
-    def _follow_mtu(self) -> None:
-        try:
-            mtu = self._tun.current_mtu()
-        except OSError:  # gone, or in another namespace
-            return
-        if mtu != self._mtu:
-            self._mtu = mtu
-            self._tell(self._outbound, worker.SetMtu(mtu))
-
     def _readable(self, sender: _Worker) -> None:
         events: list[Any] = []
+        self._notice_up()
         try:
             for _message in range(_MAX_MESSAGES):
                 message = sender.channel.receive()
@@ -426,13 +442,60 @@ class UserspaceDatapath:
         if self._handling and self._loop is not None:
             self._loop.call_soon(self._handle_handshakes)
 
+    # --- what anybody may set of the interface
+
+    def _follow_interface(self, was_down: bool = False) -> None:
+        try:
+            mtu = self._tun.current_mtu()
+        except OSError:  # gone, or in another namespace
+            if self._distant_look is None and self._loop is not None:
+                self._distant_look = self._loop.call_later(_DISTANT_LOOK_INTERVAL, self._look_from_afar)
+        else:
+            if mtu != self._mtu:
+                self._mtu = mtu
+                self._tell(self._outbound, worker.SetMtu(mtu))
+        if self._up and (was_down or not self._tun.is_up()):
+            self._link_down()
+        self._notice_up()
+
+    def _look_from_afar(self) -> None:
+        self._distant_look = None
+        self._follow_interface()
+
+    def _link_down(self) -> None:
+        _log.info("%s is down: its sessions end, and UDP port %d is free", self._interface, self._port)
+        self._up = False
+        self._control.down()
+        self._settle()
+        self._udp.unbind()
+        self._gather_for_both(worker.Unbind())
+        self._tell_gathered()
+
+    def _notice_up(self) -> None:
+        """Be up if the link is. The notification may come later than what it has made possible."""
+        if self._up or not self._tun.is_up():
+            return
+        try:
+            self._bind(self._port)
+        except DatapathError as error:
+            if str(error) != self._refused:
+                self._refused = str(error)
+                _log.error("%s is up, but without peers: %s", self._interface, error)
+            return
+        self._refused = ""
+        _log.info("%s is up", self._interface)
+        self._up = True
+        self._control.up()
+        self._settle()
+
     # --- where packets leave from
 
     def _host_changed(self, watching: socket.socket) -> None:
+        was_down = False
         with contextlib.suppress(OSError):  # BlockingIOError when it is empty, ENOBUFS when it was too full
-            while watching.recv(65536):
-                pass
-        self._follow_mtu()
+            while True:
+                was_down |= link.tells_down(watching.recv(65536), self._index)
+        self._follow_interface(was_down)
         if self._look is None and self._loop is not None:
             delay = max(_SETTLE_TIME, self._look_after - time.monotonic())
             self._look = self._loop.call_later(delay, self._look_at_routes)

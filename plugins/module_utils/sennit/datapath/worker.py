@@ -42,6 +42,11 @@ class RemovePeer:
 
 
 @dataclass(frozen=True)
+class Unbind:
+    """For both workers: let go of the underlay's port, until there is another socket."""
+
+
+@dataclass(frozen=True)
 class TakePackets:
     """For an outbound worker that was told to wait: the peers are known now."""
 

@@ -80,13 +80,13 @@ def survey(place: Place, exit_endpoint: Optional[str]) -> dict[str, str]:
         return _exit_node_refusal(host.surroundings(exit_endpoint))
 
 
-def reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
-    """Make the host as wanted.
+def reconcile(place: Place, wanted: Wanted, may_raise: bool) -> dict[str, Any]:
+    """Make the host as wanted. may_raise: also when that takes setting the link up; else all waits until it is.
 
-    Returns, as JSON: "changes" (lines for the log), "on_link" and "elsewhere" (prefixes left out), "failed" ({what:
-    the reason}; all else is done), "notices" (what others have here) and "exit_node_refusal" (as survey(); the routes
-    to the exit node are there all the same, so that nothing passes them by). Raises OSError when there is no interface,
-    or netlink does not work at all.
+    Returns, as JSON: "down" (so all waits), "changes" (lines for the log), "on_link" and "elsewhere" (prefixes left
+    out), "failed" ({what: the reason}; all else is done), "notices" (what others have here) and "exit_node_refusal" (as
+    survey(); the routes to the exit node are there all the same, so that nothing passes them by). Raises OSError when
+    there is no interface, or netlink does not work at all.
     """
     without_ipv6 = (
         () if _has_ipv6() else ("this kernel has no IPv6: of the mesh, this host has its IPv4 addresses alone",)
@@ -102,8 +102,11 @@ def reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
             wanted = Wanted(addresses=wanted.addresses, pools=wanted.pools)
             host.failed[place.interface] = refusal
         todo = difference(wanted, present)
-        _make(host, wanted, todo)
+        down = bool(wanted.addresses) and not may_raise and not host.is_up()
+        if not down:
+            _make(host, wanted, todo)
         return {
+            "down": down,
             "changes": host.changes,
             "on_link": list(todo.on_link),
             "elsewhere": list(todo.elsewhere),
@@ -207,6 +210,10 @@ class _Host:
         self._loopback = socket.if_nametoindex("lo")
         self.changes: list[str] = []
         self.failed: dict[str, str] = {}
+
+    def is_up(self) -> bool:
+        """Whether the tunnel's link is."""
+        return bool(self._netlink.get(RTM_GETLINK, _message(ifinfmsg, {"index": self._index}))["flags"] & _IFF_UP)
 
     def surroundings(self, exit_endpoint: Optional[str]) -> Surroundings:
         """What others have here, and by which links a packet of ours would go to this address."""

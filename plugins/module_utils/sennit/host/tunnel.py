@@ -17,12 +17,14 @@ from .surroundings import EXIT_NODE_OTHER_VPN
 # Seconds. A child that imports pyroute2 on a small, busy machine takes some.
 TIMEOUT = 60.0
 
+_DOWN = "somebody has set it down; the mesh waits until it is up (ip link set up)"
 
-def _reconcile(place: Place, wanted: Wanted) -> dict[str, Any]:
+
+def _reconcile(place: Place, wanted: Wanted, may_raise: bool) -> dict[str, Any]:
     """netlink.reconcile(), for a child process: pyroute2 is imported only there."""
     from . import netlink  # noqa: PLC0415
 
-    return netlink.reconcile(place, wanted)
+    return netlink.reconcile(place, wanted, may_raise)
 
 
 def _survey(place: Place, exit_endpoint: Optional[str]) -> dict[str, str]:
@@ -42,6 +44,9 @@ class Tunnel:
         """Why no exit node can be used on this host as it is now."""
         self.exit_node_loops = False
         """Whether what is given to the exit node would come back."""
+        self.down = False
+        """Whether somebody has set the link down since it was set up here, which is not undone."""
+        self._raised = False
         self._on_link: frozenset[str] = frozenset()
         self._elsewhere: frozenset[str] = frozenset()
 
@@ -61,7 +66,7 @@ class Tunnel:
     async def reconcile(self, wanted: Wanted) -> None:
         """Make the host as wanted. What does not work is in ``failed``, and tried again at the next call."""
         try:
-            result = await child.run(_reconcile, self._place, wanted, timeout=TIMEOUT)
+            result = await child.run(_reconcile, self._place, wanted, not self._raised, timeout=TIMEOUT)
         except child.ChildError as error:
             self._tell_failures({self._place.interface: str(error)})
             return
@@ -82,7 +87,9 @@ class Tunnel:
             logger.info("the exit node can be used again")
         self._on_link, self._elsewhere, self.notices = on_link, elsewhere, tuple(result["notices"])
         self.exit_node_refusal, self.exit_node_loops = refusal["message"], refusal["code"] == EXIT_NODE_OTHER_VPN
-        self._tell_failures(result["failed"])
+        self.down = result["down"]
+        self._raised |= bool(wanted.addresses) and "link" not in result["failed"]
+        self._tell_failures({self._place.interface: _DOWN} if self.down else result["failed"])
 
     def _tell_failures(self, failed: dict[str, str]) -> None:
         for what, reason in failed.items():

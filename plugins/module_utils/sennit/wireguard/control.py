@@ -105,6 +105,7 @@ class Control:
         self._limiter = RateLimiter()
         self._handshakes: deque[HandshakeReceived] = deque()
         self._commands: list[Command] = []
+        self._up = True
         self.set_private_key(private_key)
 
     @property
@@ -162,6 +163,24 @@ class Control:
             self._remove_keypairs(peer, peer.keypairs.clear())
             self._deadlines.remove(public_key)
 
+    def down(self) -> None:
+        """The interface is down: every session ends, no timer runs, nothing is sent. What was counted stays."""
+        self._up = False
+        self._handshakes.clear()
+        for peer in self._peers.values():
+            self._forget_handshake(peer)
+            self._remove_keypairs(peer, peer.keypairs.clear())
+            self._commands.append(DropStaged(peer.public_key, DropReason.INTERFACE_DOWN))
+            self._deadlines.remove(peer.public_key)
+
+    def up(self) -> None:
+        """It is up again: the first handshake with each peer need not wait."""
+        self._up = True
+        for peer in self._peers.values():
+            peer.last_handshake_sent = float("-inf")
+            peer.timers.start_anew()
+            self._reschedule(peer)
+
     def resume(self, public_key: bytes, endpoint: Path, now: float, wall: float) -> None:
         """Start a handshake with a peer that had a session with us before we were started, and was there.
 
@@ -188,7 +207,7 @@ class Control:
         often than handshakes are started. What is under way is sent again, as a new one would make its answer void.
         """
         peer = self._peers.get(public_key)
-        if peer is None or not self._has_key or peer.static_static is None:
+        if peer is None or not self._up or not self._has_key or peer.static_static is None:
             return
         if peer.handshake is None or now >= peer.last_handshake_sent + REKEY_TIMEOUT:
             peer.handshake = self._new_handshake(peer, peer.static_static, wall)
@@ -234,7 +253,9 @@ class Control:
         A handshake message is only put into the queue: sessions that are up do not wait for those that would be.
         """
         if isinstance(event, HandshakeReceived):
-            if len(self._handshakes) >= HANDSHAKE_QUEUE_CAPACITY:
+            if not self._up:
+                self.drops[DropReason.INTERFACE_DOWN] += 1
+            elif len(self._handshakes) >= HANDSHAKE_QUEUE_CAPACITY:
                 self.drops[DropReason.HANDSHAKE_QUEUE_FULL] += 1
             else:
                 self._handshakes.append(event)
@@ -414,6 +435,9 @@ class Control:
         """Start a handshake, or see to it that one is started as soon as one may be (whitepaper section 6.1)."""
         if not retry:
             peer.attempts_since = now
+        if not self._up:
+            self._commands.append(DropStaged(peer.public_key, DropReason.INTERFACE_DOWN))
+            return
         if peer.endpoint is None:
             self._commands.append(DropStaged(peer.public_key, DropReason.NO_ENDPOINT))
             return
@@ -545,4 +569,5 @@ class Control:
             self._commands.append(RemoveKeypair(peer.public_key, keypair.local_index))
 
     def _reschedule(self, peer: Peer) -> None:
-        self._deadlines.set(peer.public_key, peer.timers.next_deadline())
+        if self._up:
+            self._deadlines.set(peer.public_key, peer.timers.next_deadline())

@@ -46,6 +46,7 @@ class DropReason(str, Enum):
     ROUTING_LOOP = "routing-loop"
     STAGED_QUEUE_FULL = "staged-queue-full"
     HANDSHAKE_GAVE_UP = "handshake-gave-up"
+    INTERFACE_DOWN = "interface-down"
     PEER_REMOVED = "peer-removed"
     SEND_FAILED = "send-failed"
 

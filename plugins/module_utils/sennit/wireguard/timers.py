@@ -52,10 +52,15 @@ class PeerTimers:
     )
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
-        self._deadlines = [NEVER] * len(Expired)
-        self._sent_at = self._data_sent_at = self._received_at = self._data_received_at = -NEVER
         self._random = random
         self.persistent_keepalive = 0
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget all that happened; the first persistent keepalive, if there are any, is due at once."""
+        self._deadlines = [NEVER] * len(Expired)
+        self._sent_at = self._data_sent_at = self._received_at = self._data_received_at = -NEVER
+        self.persistent_keepalive_configured(self.persistent_keepalive)
 
     def next_deadline(self) -> float:
         """The earliest of the deadlines, or NEVER."""
