@@ -198,7 +198,7 @@ class Host:
             **unit_environment(),
             **self.environment,
         }
-        command = ["ip", "netns", "exec", self.namespace, *self.wrapper, self.python, "-m", "sennit.agent"]
+        command = ["ip", "netns", "exec", self.namespace, *self.wrapper, self.python, "-m", "sennit.service"]
         agent = subprocess.Popen(
             [*command, "--config", str(self.directory / "agent.json")],
             env=environment, stderr=subprocess.PIPE, pass_fds=self.descriptors,

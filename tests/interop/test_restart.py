@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.interop.agents import Host, Mesh
+from tests.interop.agents import PACKAGE_ROOT, Host, Mesh
 
 UNIT = "sennit.service"
 
@@ -132,3 +133,21 @@ def test_a_start_that_fails_strands_nobody(pair: tuple[Host, Host]) -> None:
         start_with(alpha, kept)
     alpha.agent = None
     assert "sennit0" not in alpha.run("ip", "link")
+
+
+def test_an_agent_that_does_not_load_strands_nobody(pair: tuple[Host, Host], tmp_path: Path) -> None:
+    """After an upgrade that went wrong; the next start is as any other."""
+    alpha, beta = pair
+    kept = stop_for(alpha, "restart")
+    assert kept is not None
+    shutil.copytree(PACKAGE_ROOT / "sennit", tmp_path / "broken/sennit")
+    (tmp_path / "broken/sennit/config.py").write_text("half a line of (")
+    good = alpha.environment
+    alpha.environment = {**good, "PYTHONPATH": str(tmp_path / "broken")}
+    with pytest.raises(AssertionError, match="the agent ended"):
+        start_with(alpha, kept)
+    alpha.log.wait_for("SyntaxError")
+    assert "sennit0" not in alpha.run("ip", "link")
+    alpha.environment, alpha.wrapper, alpha.descriptors, alpha.agent = good, [], (), None
+    alpha.start()
+    alpha.run("ping", "-n", "-c", "1", "-W", "10", beta.addresses[0])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The agent's start: `python3 -m sennit.agent --config /etc/sennit/agent.json`.
+"""The agent's start.
 
 The datapath comes first, and forks its workers while this process is still small; what only the control half needs
 (asyncio alone is 8 MB) is imported after that.
@@ -31,14 +31,14 @@ class StartError(Exception):
     """The agent cannot start."""
 
 
-def main() -> int:
+def main(notifier: Notifier, kept: Optional[int]) -> int:
     """Run until SIGTERM. The exit status: 0, 1 after a failure, 78 when the configuration has to be changed first."""
     arguments = _parser().parse_args()
     log.set_up()
     try:
         if NACL_IMPORT_ERROR is not None:
             raise ConfigError("the Python library PyNaCl (python3-nacl) is not installed")
-        run(Config.load(arguments.config))
+        run(Config.load(arguments.config), notifier, kept)
     except (ConfigError, PrivateKeyError, NameTakenError) as error:
         logger.critical("%s", error)
         return EX_CONFIG
@@ -48,7 +48,7 @@ def main() -> int:
     return 0
 
 
-def run(config: Config) -> None:
+def run(config: Config, notifier: Notifier, kept: Optional[int]) -> None:
     """Start the agent and run it. Raises StartError, PrivateKeyError, DatapathError, OSError."""
     os.umask(0o077)
     for directory in (config.state_dir, config.runtime_dir):
@@ -59,13 +59,10 @@ def run(config: Config) -> None:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StartError(f"another agent runs already with {config.runtime_dir}") from None
-        _run(config)
+        _run(config, notifier, kept)
 
 
-def _run(config: Config) -> None:
-    notifier = Notifier()
-    # From here on the device of the last run is ours alone: should we fail, it goes, and no packet is stuck in it.
-    kept = notifier.take_kept()
+def _run(config: Config, notifier: Notifier, kept: Optional[int]) -> None:
     public_key = ensure_private_key(config.private_key_path)
     datapath = _started_datapath(config, kept)
 
@@ -116,7 +113,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", default=DEFAULT_PATH, help="its configuration (default: %(default)s)")
     parser.add_argument("--version", action="version", version=f"sennit {__version__}")
     return parser
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
