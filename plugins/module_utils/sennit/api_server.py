@@ -22,6 +22,7 @@ from typing import Any, Callable
 from .api import MAX_REQUEST_BYTES, ApiError, encode
 from .log import logger
 from .unix_server import UnixServer, bind
+from .waiting import within
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
@@ -87,7 +88,7 @@ class ApiServer:
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False when it was the last."""
         try:
-            line = await asyncio.wait_for(reader.readuntil(), self._request_timeout)
+            line = await within(self._request_timeout, reader.readuntil())
         except asyncio.IncompleteReadError as error:
             if error.partial:
                 await _reply(writer, _error(ApiError("bad-request", "the request does not end with a newline")))
@@ -139,4 +140,4 @@ def _error(error: ApiError) -> dict[str, Any]:
 
 async def _reply(writer: asyncio.StreamWriter, reply: dict[str, Any]) -> None:
     writer.write(encode(reply))
-    await asyncio.wait_for(writer.drain(), REPLY_TIMEOUT)
+    await within(REPLY_TIMEOUT, writer.drain())

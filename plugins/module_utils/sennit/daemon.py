@@ -41,6 +41,7 @@ from .sessions import Sessions
 from .state import EndpointStore, StateError
 from .status import peer_status, status
 from .systemd import Notifier
+from .waiting import within
 from .wireguard.constants import REJECT_AFTER_TIME
 from .wireguard.events import Endpoint, PeerConfig
 
@@ -461,7 +462,7 @@ class Daemon:
         """Notice where peers are, and which of them the relay reaches."""
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._attached_changed.wait(), LOOK_INTERVAL)
+                await within(LOOK_INTERVAL, self._attached_changed.wait())
             self._attached_changed.clear()
             view = self._in_force.state.view
             if view and view.beacon is not None:

@@ -25,6 +25,7 @@ from .host.resolver.watch import FileWatch
 from .log import logger
 from .netmap.dns import reverse_zones
 from .netmap.names import DnsView
+from .waiting import within
 
 # Seconds. Whoever writes a file may need several steps for it; look when they are done.
 SETTLE_TIME = 0.3
@@ -101,7 +102,7 @@ class Names:
             while True:
                 review = RETRY_INTERVAL if self._resolver.problem else REVIEW_INTERVAL
                 try:
-                    await asyncio.wait_for(self._changed.wait(), review)
+                    await within(review, self._changed.wait())
                 except asyncio.TimeoutError:
                     pass
                 else:

@@ -22,6 +22,7 @@ from ..netmap.endpoint import join_endpoint
 from ..netmap.model import KIND_NODE, NO_SUCH_NODE, OLDER, UNKNOWN_FORMAT, NetmapError
 from ..netmap.view import PeerView, View
 from ..relay.offer import RelayOffer
+from ..waiting import within
 from ..wireguard.events import Endpoint
 from .client import Client
 from .exchange import NEVER, Answered, Delivered, Event, Offered
@@ -132,7 +133,7 @@ class Beacons:
         asked_at = time.monotonic()
         self.probe()
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._wait_for_answer(asked_at), seconds)
+            await within(seconds, self._wait_for_answer(asked_at))
         return self._answered_at >= asked_at
 
     def announce(self, addresses: tuple[Endpoint, ...]) -> None:

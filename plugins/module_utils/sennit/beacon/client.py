@@ -16,6 +16,7 @@ from typing import Callable, Optional
 
 from ..log import logger
 from ..netmap.view import PeerView
+from ..waiting import within
 from .stream import Stream, StreamClosed, prepare
 
 # Seconds. The first packet through a tunnel waits for a handshake, or for 15 s if the other side has lost its session.
@@ -75,7 +76,7 @@ class Client:
             attempt += 1
             started = time.monotonic()
             try:
-                connection = await asyncio.wait_for(self._connect(address), CONNECT_TIMEOUT)
+                connection = await within(CONNECT_TIMEOUT, self._connect(address))
                 self.stream = self._open(self.beacon, connection)
                 self.problem = None
                 logger.info("beacon %s: connected", self.beacon.name)

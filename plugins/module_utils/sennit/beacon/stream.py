@@ -13,6 +13,7 @@ import time
 from typing import Callable, Optional, Union
 
 from ..netmap.view import PeerView
+from ..waiting import within
 from .exchange import CHUNK_BYTES, NEVER, Event, Exchange, Offered, SilenceError
 from .messages import FROM_BEACONS, FROM_NODES, BeaconProtocolError, Kept, Place, Relay
 from .registry import Registry
@@ -109,7 +110,7 @@ class Stream:
         while True:
             wait = max(0.0, self.exchange.timer() - time.monotonic())
             try:
-                data = await asyncio.wait_for(self._reader.read(READ_BYTES), wait)
+                data = await within(wait, self._reader.read(READ_BYTES))
             except asyncio.TimeoutError:
                 self.exchange.handle_timer(time.monotonic())
                 self._more.set()
@@ -132,11 +133,11 @@ class Stream:
             tells_at = self.exchange.tells_at()
             wait = None if tells_at == NEVER else max(0.0, tells_at - time.monotonic())
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._more.wait(), wait)
+                await within(wait, self._more.wait())
 
     async def _drain(self) -> None:
         try:
-            await asyncio.wait_for(self._writer.drain(), WRITE_TIMEOUT)
+            await within(WRITE_TIMEOUT, self._writer.drain())
         except asyncio.TimeoutError:
             raise SilenceError(f"it took nothing for {WRITE_TIMEOUT:g} s") from None
 

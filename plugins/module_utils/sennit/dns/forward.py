@@ -24,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from ..waiting import within
 from .message import Key, Query, dns, suffixes
 from .nameserver import FAILING, LOOPED, OK, SILENT, UNUSED, Nameserver, NameserverError, exchange
 from .passing import Answer
@@ -216,7 +217,7 @@ class Forwarder:
         answered = False
         try:
             with contextlib.suppress(NameserverError, asyncio.TimeoutError):
-                await asyncio.wait_for(exchange(nameserver.address, probe), PROBE_TIMEOUT)
+                await within(PROBE_TIMEOUT, exchange(nameserver.address, probe))
                 answered = True
         finally:
             came_back = self._probes.pop(label, None) is None

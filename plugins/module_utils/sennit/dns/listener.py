@@ -20,6 +20,7 @@ import struct
 from collections import OrderedDict
 from typing import Any
 
+from ..waiting import within
 from .message import MAX_MESSAGE, Query
 from .stub import Stub
 
@@ -128,10 +129,10 @@ class Listener:
         answers = self._clients[writer] = set()
         try:
             while True:
-                wire = await asyncio.wait_for(_read_message(reader), TCP_IDLE_TIMEOUT)
+                wire = await within(TCP_IDLE_TIMEOUT, _read_message(reader))
                 if writer in self._clients:
                     self._clients.move_to_end(writer)
-                await asyncio.wait_for(room.acquire(), TCP_IDLE_TIMEOUT)
+                await within(TCP_IDLE_TIMEOUT, room.acquire())
                 task: asyncio.Future[None] = asyncio.ensure_future(self._answer(wire, writer, room))
                 answers.add(task)
                 task.add_done_callback(answers.discard)

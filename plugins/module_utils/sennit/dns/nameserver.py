@@ -13,6 +13,7 @@ import struct
 import time
 from typing import Any, Optional
 
+from ..waiting import within
 from .message import MAX_MESSAGE, MessageError, Query, dns
 from .passing import Answer, OtherMessageError, question_for
 
@@ -139,7 +140,7 @@ async def exchange(address: str, query: Query) -> tuple[Answer, bool]:
             answer = await _ask_by_udp(destination, query, edns=False)
         tcp = answer is None or answer.truncated
         if answer is None or answer.truncated:
-            answer = await asyncio.wait_for(_ask_by_tcp(destination, query), TCP_TIMEOUT)
+            answer = await within(TCP_TIMEOUT, _ask_by_tcp(destination, query))
     except asyncio.TimeoutError:
         raise NameserverError(SILENT, "no answer") from None
     except (OSError, asyncio.IncompleteReadError) as error:

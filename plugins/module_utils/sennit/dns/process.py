@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Optional
 
 from ..log import logger
 from ..processes.lasting import keep_alive, let_go
+from ..waiting import within
 from .settings import Settings
 
 REPLY_TIMEOUT = 10.0
@@ -74,7 +75,7 @@ class StubResolver:
             self._ready.clear()
             self._life = asyncio.ensure_future(keep_alive("the resolver", self._live))
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._ready.wait(), REPLY_TIMEOUT)
+            await within(REPLY_TIMEOUT, self._ready.wait())
 
     async def configure(self, settings: Settings) -> None:
         """Have other settings; those that are in use already cost nothing. Returns when they are in use."""
@@ -193,7 +194,7 @@ class _Process:
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             await send(self._writer, number, method, argument)
-            error, value = await asyncio.wait_for(waiting, REPLY_TIMEOUT)
+            error, value = await within(REPLY_TIMEOUT, waiting)
         except (ConnectionError, asyncio.TimeoutError) as problem:
             raise StubError("the resolver does not answer") from problem
         finally:

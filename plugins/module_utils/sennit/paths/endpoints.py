@@ -22,6 +22,7 @@ from typing import Callable, Optional
 from ..log import logger
 from ..netmap.endpoint import literal_address, split_endpoint
 from ..processes import child
+from ..waiting import within
 from ..wireguard.events import Endpoint
 
 LOOKUP_TIMEOUT = 20.0
@@ -86,7 +87,7 @@ class Endpoints:
         """As get(), but waits this many seconds for a name that is in use to be found."""
         if endpoint in self._names:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._names[endpoint].known.wait(), timeout)
+                await within(timeout, self._names[endpoint].known.wait())
         return self.get(endpoint)
 
     def refresh(self, endpoint: Optional[str]) -> None:

@@ -18,6 +18,7 @@ from ..datapath.base import Datapath
 from ..log import logger
 from ..netmap.view import PeerView, View
 from ..sessions import live_sessions
+from ..waiting import within
 from ..wireguard.events import Endpoint, PeerConfig
 from ..wireguard.peer import PeerStatus
 from .candidates import LAN, MAX_CANDIDATES, RELAY, Local, kind_of, ranked
@@ -180,7 +181,7 @@ class Paths:
             pause = _BUSY_INTERVAL if self._waiting else max(INTERVAL, (time.thread_time() - worked) / _SHARE)
             await asyncio.sleep(min(_BUSY_INTERVAL, pause))
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._awake.wait(), pause - _BUSY_INTERVAL)
+                await within(pause - _BUSY_INTERVAL, self._awake.wait())
 
     def close(self) -> None:
         self._addresses.close()

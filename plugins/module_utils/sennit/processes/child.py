@@ -18,6 +18,7 @@ import signal
 import traceback
 from typing import Any, Callable, NoReturn
 
+from ..waiting import within
 from .lasting import let_go
 
 
@@ -40,7 +41,7 @@ async def run(function: Callable[..., Any], *arguments: Any, timeout: float) -> 
 
     loop.add_reader(child.pipe, readable)
     try:
-        await asyncio.wait_for(finished, timeout)
+        await within(timeout, finished)
     except asyncio.TimeoutError as error:
         raise ChildError(f"no answer within {timeout:g} s") from error
     finally:

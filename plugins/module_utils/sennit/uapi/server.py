@@ -21,6 +21,7 @@ from ..datapath.base import DatapathError, DatapathStatus
 from ..datapath.userspace import UserspaceDatapath
 from ..log import logger
 from ..unix_server import UnixServer, bind
+from ..waiting import within
 from ..wireguard.crypto import public_key_of
 from .configuration import changed
 from .messages import Get, Request, RequestReader, Set, UapiError, description, status
@@ -114,7 +115,7 @@ class UapiServer:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         while True:
-            data = await asyncio.wait_for(reader.read(_CHUNK), deadline - loop.time())
+            data = await within(deadline - loop.time(), reader.read(_CHUNK))
             if not data:
                 return
             for request in requests.feed(data):
@@ -125,7 +126,7 @@ class UapiServer:
 
     async def _send(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
         writer.write(answer)
-        await asyncio.wait_for(writer.drain(), self._timeout)
+        await within(self._timeout, writer.drain())
 
     async def _answer(self, request: Union[Request, UapiError]) -> bytes:
         try:
