@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from tests.unit.relay.relaying import RELAY, Relay, drops, know, relayed
-from tests.unit.wireguard.network import Network, is_keepalive
+from tests.unit.wireguard.network import Datagram, Network, is_keepalive
 
-from sennit.relay.forwarding import ATTACHED_FOR, INITIATIONS, INITIATIONS_AT_ONCE, LEAST_BURST
+from sennit.relay.forwarding import ATTACHED_FOR, HOLDS_FOR, INITIATIONS, INITIATIONS_AT_ONCE, LEAST_BURST
 from sennit.relay.offer import relay_private_key
 from sennit.relay.routes import EXPIRE_AFTER
 from sennit.wireguard.constants import (
@@ -184,12 +185,32 @@ def test_who_comes_to_anothers_place_takes_it() -> None:
     network, relay, (one, two, three) = relayed(3)
     del network.hosts[two.endpoint]
     network.move(one, two.endpoint)
-    network.elapse(26)
+    network.elapse(HOLDS_FOR + 26)
     assert relay.forwarder.attached == {one.public_key: one.endpoint, three.public_key: three.endpoint}
     three.send(two, b"for two")
     three.send(one, b"for one")
     network.elapse(1)
     assert one.payloads() == [b"for one"]
+
+
+def test_who_sends_with_anothers_address_does_not_get_what_is_for_the_other() -> None:
+    network, relay, (one, two, mallory) = relayed(3)
+    relay.forwarder.take_changes()
+
+    def forge(datagram: Datagram) -> bool:
+        forged = datagram.source == mallory.endpoint
+        if forged:
+            network.in_flight.append(replace(datagram, source=two.endpoint))
+        return forged
+
+    network.lose = forge
+    for _round in range(50):
+        network.elapse(7)
+        one.send(two, b"for two alone")
+        network.deliver()
+        assert two.public_key not in relay.forwarder.take_changes()
+    assert two.payloads() == [b"for two alone"] * 50
+    assert mallory.public_key not in relay.forwarder.attached
 
 
 def test_who_is_cut_off_is_so_at_once() -> None:

@@ -41,6 +41,8 @@ from .routes import Route, Routes
 
 ATTACHED_FOR = 90.0
 """Seconds that a node stays attached after it was heard: it sends a keepalive every 25."""
+HOLDS_FOR = 30.0
+"""Seconds for which a place is a node's own after it was heard there: who sends with its address does not get it."""
 REVIEW_INTERVAL = 10.0
 """Seconds between two looks for what is over."""
 
@@ -237,14 +239,17 @@ class Forwarder:
         return _sendings(output)
 
     def _attach(self, node: _Node, path: Path, now: float) -> None:
-        node.heard_at = now
         if node.path == path:
+            node.heard_at = now
             return
         endpoint = endpoint_of(path)
         before = self._places.get(endpoint)
         if before is not None and before is not node:
-            # Two cannot be in one place: the other one was there before.
+            # Two cannot be in one place: perhaps a NAT has given the port to another.
+            if now - before.heard_at < HOLDS_FOR:
+                return
             self._detach(before)
+        node.heard_at = now
         if node.path is None:
             self._recipients.add(node.public_key)
         else:
