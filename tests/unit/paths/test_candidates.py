@@ -48,6 +48,11 @@ def test_the_lan_comes_first_then_ipv6_then_ipv4() -> None:
     )
 
 
+def test_no_more_than_the_first_are_tried_however_near_others_may_seem() -> None:
+    found = [("198.51.100.1", 7), *(("192.168.1.9", port) for port in range(1, 100))]
+    assert ranked(found, LOCAL, PORT, POOLS) == (*found[1:MAX_CANDIDATES], found[0])
+
+
 @pytest.mark.parametrize(
     "endpoint",
     [

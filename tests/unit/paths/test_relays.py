@@ -79,3 +79,30 @@ def test_a_relay_that_does_not_answer_is_asked_at_its_other_address_and_then_aga
         assert not made.no_answer(KEYS["alpha"], ("192.0.2.9", 21473))
         assert not made.no_answer(KEYS["beta"], (address, 21473))
         assert made.no_answer(KEYS["alpha"], (address, 21473))
+
+
+def test_a_relay_that_another_beacon_claims_stays_where_it_was() -> None:
+    made = relays(alpha=report("alpha", OWN, PEER))
+    impostor = Report(report("alpha").relay, report("beta", OWN, PEER).nodes, None)
+    for reports in ({"beta": impostor, "alpha": report("alpha", OWN, PEER)}, {"beta": impostor}):
+        made.use(reports, AT, {OWN, PEER, OTHER})
+        assert made.peers[KEYS["alpha"]].endpoint == ("192.0.2.1", 21473)
+        assert made.name_at(("192.0.2.2", 21473)) is None
+    assert made.between(PEER) == ()
+
+
+def test_who_claims_a_relay_first_and_does_not_answer_there_has_it_no_more() -> None:
+    impostor = Report(report("alpha").relay, {}, None)
+    reports = {"beta": impostor, "alpha": report("alpha", OWN, PEER)}
+    made = relays(**{"beta": impostor})
+    made.use(reports, AT, {OWN, PEER, OTHER})
+    assert made.peers[KEYS["alpha"]].endpoint == ("192.0.2.2", 21473)
+    assert made.no_answer(KEYS["alpha"], ("192.0.2.2", 21473))
+    for _look in range(3):
+        made.use(reports, AT, {OWN, PEER, OTHER})
+        assert made.peers[KEYS["alpha"]].endpoint == ("192.0.2.1", 21473)
+        assert made.between(PEER) == (("192.0.2.1", 21473),)
+    # And again the other, should that be silent.
+    assert made.no_answer(KEYS["alpha"], ("192.0.2.1", 21473))
+    made.use(reports, AT, {OWN, PEER, OTHER})
+    assert made.peers[KEYS["alpha"]].endpoint == ("192.0.2.2", 21473)

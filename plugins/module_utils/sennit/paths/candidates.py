@@ -55,7 +55,7 @@ def kind_of(endpoint: Endpoint, local: Local) -> str:
 
 
 def ranked(endpoints: Iterable[Endpoint], local: Local, port: int, pools: Sequence[str]) -> tuple[Endpoint, ...]:
-    """Those that are worth trying from this host, best first; of one kind, in the order given, MAX_CANDIDATES at most.
+    """The first MAX_CANDIDATES that are worth trying from this host, best first; of one kind, in the order given.
 
     Left out is what leads back to this host, which listens on ``port``, or into the mesh, whose addresses are in
     ``pools``; what is no place of one host, or of one on a link that is not known; and a family that this host has not.
@@ -67,7 +67,7 @@ def ranked(endpoints: Iterable[Endpoint], local: Local, port: int, pools: Sequen
         for endpoint in dict.fromkeys(endpoints)
         if endpoint not in own and endpoint[1] and _is_usable(_address(endpoint[0]), local, mesh)
     ]
-    return tuple(sorted(usable, key=lambda endpoint: RANKS[kind_of(endpoint, local)])[:MAX_CANDIDATES])
+    return tuple(sorted(usable[:MAX_CANDIDATES], key=lambda endpoint: RANKS[kind_of(endpoint, local)]))
 
 
 def relay_order(beacons: Iterable[str], one: bytes, other: bytes) -> list[str]:

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from functools import partial
+from itertools import zip_longest
 from typing import Any, Callable, Optional, Protocol
 
 from ..beacon.whereabouts import Report
@@ -104,7 +105,7 @@ class Paths:
         """What beacons say of nodes has changed, or where the name of an endpoint leads."""
         peers = self._view.peers if self._view else ()
         reports = self._beacons.reports
-        self._relays.use(reports, self._relay_addresses(), {peer.public_key for peer in peers})
+        self._relays.use(reports, self._relay_addresses(reports), {peer.public_key for peer in peers})
         every_relay = self._relays.endpoints
         for peer in peers:
             self._renew_ways(peer, reports, every_relay)
@@ -114,6 +115,7 @@ class Paths:
         for key in self._plans.keys() - {peer.public_key for peer in peers} - relays.keys():
             del self._plans[key], self._ways[key], self._known[key]
             self._waiting.pop(key, None)
+            self._asked_elsewhere.pop(key, None)
         if relays != self.relay_peers:
             self.relay_peers = relays
             self._relays_changed()
@@ -218,7 +220,7 @@ class Paths:
 
     # --- beacons, and the ways to a peer
 
-    def _relay_addresses(self) -> dict[str, tuple[str, ...]]:
+    def _relay_addresses(self, reports: Mapping[str, Report]) -> dict[str, tuple[str, ...]]:
         """Where the relay of each beacon may be: first by the other family than the beacon itself is reached by."""
         found: dict[str, tuple[str, ...]] = {}
         pools = self._view.network.pools if self._view else ()
@@ -227,7 +229,7 @@ class Paths:
             address = self._reached.get(beacon.name) or (stated[0] if stated else None)
             if address is None:
                 continue
-            report = self._beacons.reports.get(beacon.name)
+            report = reports.get(beacon.name)
             told = report.nodes.get(beacon.public_key) if report else None
             candidates = told.candidates if told else ()
             others = [
@@ -268,8 +270,9 @@ class Paths:
         relays = self._relays.between(peer.public_key)
 
         def ways() -> Ways:
-            found = [stated] if stated else []
-            found += [candidate.endpoint for each in told if each for candidate in each.candidates]
+            said = [[candidate.endpoint for candidate in each.candidates] for each in told if each]
+            # In turn, so that no beacon has its own tried instead of what all others say.
+            found = [each for turn in zip_longest([stated], *said) for each in turn if each]
             pools = self._view.network.pools if self._view else ()
             direct = ranked((each for each in found if each not in every_relay), self._local, self._port, pools)
             return Ways(direct, relays, stated, self._local, every_relay)

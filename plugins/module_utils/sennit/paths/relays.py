@@ -29,7 +29,11 @@ class Relays:
 
     def __init__(self, public_key: bytes) -> None:
         self._public_key = public_key
-        self._offers: dict[str, RelayOffer] = {}
+        self._claims: dict[str, RelayOffer] = {}
+        """What each beacon says of its relay, by its name."""
+        self._holders: dict[bytes, str] = {}
+        """The beacon that is believed to have the relay with this key."""
+        self._addresses: Mapping[str, Sequence[str]] = {}
         self._at: dict[str, list[Endpoint]] = {}
         """Where each relay is and was, by its beacon's name; the newest last."""
         self._silent: dict[str, set[str]] = {}
@@ -44,18 +48,20 @@ class Relays:
 
         The relay of a beacon whose stream has broken stays a peer, as that is how it is found to be well again.
         """
-        self._reports = reports
+        self._reports, self._addresses = reports, addresses
         for name, report in reports.items():
             if report.relay is None or report.relay.public_key in keys:
-                self._offers.pop(name, None)
+                self._claims.pop(name, None)
             else:
-                self._offers[name] = report.relay
-        for name in self._offers.keys() - addresses.keys():
-            del self._offers[name]
-        for name in self._at.keys() - self._offers.keys():
+                self._claims[name] = report.relay
+        for name in self._claims.keys() - addresses.keys():
+            del self._claims[name]
+        self._holders = {key: self._holder(key) for key in {offer.public_key for offer in self._claims.values()}}
+        offers = self._offers
+        for name in self._at.keys() - offers.keys():
             del self._at[name]
             self._silent.pop(name, None)
-        for name, offer in self._offers.items():
+        for name, offer in offers.items():
             endpoint = (self._preferred(name, addresses[name]), offer.port)
             known = self._at.setdefault(name, [])
             if endpoint in known:
@@ -65,11 +71,31 @@ class Relays:
 
     def no_answer(self, public_key: bytes, endpoint: Endpoint) -> bool:
         """The relay with this key does not answer at this endpoint; whether use() should be called, to try another."""
-        name = next((name for name, offer in self._offers.items() if offer.public_key == public_key), None)
+        name = self._holders.get(public_key)
         if name is None or endpoint != self._at[name][-1]:
             return False
-        self._silent.setdefault(name, set()).add(endpoint[0])
+        silent = self._silent.setdefault(name, set())
+        silent.add(endpoint[0])
+        others = [other for other in self._claimants(public_key) if other != name]
+        if others and silent.issuperset(self._addresses[name]):
+            # Nobody can show whose a key is before there is a session: another beacon may have claimed it falsely.
+            self._holders[public_key] = others[0]
+            self._claims[name] = self._claims.pop(name)
         return True
+
+    @property
+    def _offers(self) -> dict[str, RelayOffer]:
+        """The relays, by their beacon's name: the datapath has one peer for each key."""
+        return {name: offer for name, offer in self._claims.items() if self._holders[offer.public_key] == name}
+
+    def _holder(self, public_key: bytes) -> str:
+        """Who had it before, and else who came first."""
+        claimants = self._claimants(public_key)
+        before = self._holders.get(public_key)
+        return before if before in claimants else claimants[0]
+
+    def _claimants(self, public_key: bytes) -> list[str]:
+        return [name for name, offer in self._claims.items() if offer.public_key == public_key]
 
     def _preferred(self, name: str, addresses: Sequence[str]) -> str:
         silent = self._silent.setdefault(name, set())
