@@ -100,6 +100,9 @@ def test_a_flood_is_refused_and_a_steady_end_is_not(pair):
             pass
     with pytest.raises(BeaconProtocolError, match="messages a second"):
         list(pair.right.receive(ping * (BURST + 1), pair.now + 1000))
+    # Of what is not known here, no more.
+    with pytest.raises(BeaconProtocolError, match="messages a second"):
+        list(pair.left.receive(b"\xff\0\0\0\0" * (BURST + 1), pair.now + 1000))
 
 
 def test_a_flood_of_offers_makes_no_answers(pair):
@@ -144,7 +147,7 @@ def test_a_map_on_its_way_is_an_answer_but_not_for_ever(pair):
     assert pair.left.timer() == 1035
     list(pair.left.receive(b"x", 1000 + DELIVERY_TIMEOUT - 1))
     assert pair.left.timer() == 1000 + DELIVERY_TIMEOUT
-    with pytest.raises(SilenceError, match="did not send it"):
+    with pytest.raises(BeaconProtocolError, match="did not send it"):
         pair.left.handle_timer(1000 + DELIVERY_TIMEOUT)
 
 

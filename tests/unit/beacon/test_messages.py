@@ -24,6 +24,7 @@ from sennit.beacon.messages import (
     Place,
     Pong,
     Relay,
+    Unknown,
     Want,
     encode,
     encode_entry,
@@ -31,6 +32,7 @@ from sennit.beacon.messages import (
     unpack,
 )
 from sennit.beacon.whereabouts import KINDS, MAX_CANDIDATES, MAX_OWN_ADDRESSES, Candidate, Whereabouts
+from sennit.netmap.endpoint import join_endpoint, split_endpoint
 from sennit.netmap.model import MAX_VERSION
 from sennit.netmap.signing import MAX_SIGNED_BYTES
 from sennit.relay.offer import RelayOffer
@@ -38,7 +40,9 @@ from sennit.relay.offer import RelayOffer
 HASH = st.binary(min_size=32, max_size=32)
 EIGHT = st.binary(min_size=8, max_size=8)
 ALL = FROM_NODES | FROM_BEACONS
-ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
+ADDRESSES = st.one_of(
+    st.ip_addresses(v=4), st.ip_addresses(network="2000::/3"), st.ip_addresses(network="fc00::/7")
+)  # fmt: skip
 # Without those that would come back as IPv4.
 ENDPOINTS = st.tuples(ADDRESSES.map(str), st.integers(0, 65535)).filter(
     lambda endpoint: is_reachable(endpoint) and not endpoint[0].startswith("::ffff:")
@@ -105,9 +109,9 @@ def test_what_is_too_long_is_refused_by_its_header_and_nothing_else_is_awaited(k
     good = length == sizes[kind] if kind in sizes else length <= limits.get(kind, 64 * 1024)
     parser = Parser(ALL)
     try:
-        assert list(parser.feed(PREFACE + struct.pack("!BI", kind, length), netmap_expected)) == (
-            EMPTY.get(kind, []) if length == 0 and good else []
-        )
+        heard = list(parser.feed(PREFACE + struct.pack("!BI", kind, length), netmap_expected))
+        unknown = [] if 1 <= kind <= 8 else [Unknown(kind)]
+        assert heard == (EMPTY.get(kind, unknown) if length == 0 and good else unknown)
     except BeaconProtocolError:
         assert not good
     else:
@@ -118,7 +122,7 @@ def test_types_of_a_newer_end_are_skipped():
     stream = PREFACE + struct.pack("!BI", 200, 1000) + bytes(1000) + encode(Ping(b"12345678"))
     parser = Parser(ALL)
     heard = [message for piece in pieces(stream, range(0, 1000, 7)) for message in parser.feed(piece)]
-    assert heard == [Ping(b"12345678")]
+    assert heard == [Unknown(200), Ping(b"12345678")]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +188,9 @@ UNREACHABLE = [
     "::1",
     "fe80::1",
     "ff02::1",
+    "64:ff9b::192.0.2.1",
+    "4000::1",
+    "fec0::1",
 ]
 
 
@@ -196,6 +203,12 @@ def test_an_endpoint_at_which_nobody_else_reaches_it_is_neither_said_nor_heard(e
     good = ("2001:db8::7", 1)
     assert not is_reachable(endpoint) and is_reachable(good)
     assert list(Parser(ALL).feed(PREFACE + encode(Place((endpoint, good))))) == [Place((good,))]
+
+
+@given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str), st.integers(0, 65535))
+def test_what_is_passed_on_is_an_endpoint_to_all_who_write_it_down(address, port):
+    if is_reachable((address, port)):
+        assert split_endpoint(join_endpoint(address, port))[1] == port
 
 
 @pytest.mark.parametrize("address", UNREACHABLE)

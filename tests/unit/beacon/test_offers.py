@@ -25,7 +25,7 @@ def test_the_newer_map_is_asked_for_once_and_of_the_next_when_the_first_is_gone(
     assert list(made.next(7, 0)) == []
     assert list(made.next(6, 0)) == [("one", offer(7))]
     assert list(made.next(6, 0)) == []
-    made.close("one")
+    made.close("one", 0)
     assert list(made.next(6, 0)) == [("two", offer(7))]
     made.finished("two")
     assert list(made.next(7, 0)) == []
@@ -48,7 +48,7 @@ def test_who_offers_in_vain_is_left_alone_for_a_while_longer_each_time():
         made.penalise("liar", now)
         made.avoid(offer(200, content).sha256, float("inf"))
         # A new stream is no new life.
-        made.close("liar")
+        made.close("liar", now)
         made.open("liar", "liar", True)
         made.offered("liar", offer(201, content))
         assert list(made.next(6, now + seconds - 1)) == []
@@ -78,6 +78,20 @@ def test_nodes_bring_a_few_maps_at_a_time_and_beacons_come_first():
     made.finished("node0")
     made.offered("node0", offer(6))
     assert [name for name, _offer in made.next(6, 0)] == [nodes[MAX_FROM_NODES]]
+
+
+def test_a_node_that_goes_before_it_has_brought_what_it_was_asked_for_is_left_alone_for_a_while():
+    made = offers("beacon", nodes=["liar", "honest"])
+    for number, name in enumerate(("beacon", "liar")):
+        made.offered(name, offer(7, number))
+    assert len(dict(made.next(6, 0))) == 2
+    for name, beacon in (("beacon", True), ("liar", False), ("honest", False)):
+        made.close(name, 80)
+        made.open(name, name, beacon)
+        made.offered(name, offer(7, ord(name[0])))
+    assert [name for name, _offer in made.next(6, 81)] == ["beacon", "honest"]
+    made.finished("honest")
+    assert {name for name, _offer in made.next(6, 80 + FIRST_PENALTY)} == {"honest", "liar"}
 
 
 @given(st.lists(st.binary(min_size=32, max_size=32), max_size=2 * MAX_AVOIDED))

@@ -98,6 +98,7 @@ class Beacons:
         """Have streams as this view says, and offer this map over each. ``version`` is that in force, 0 if none is;
         ``former``: what a beacon serves beside the view's addresses.
         """
+        self._forget_others(view)
         self._view, self._version = view, version
         self._use_nodes(view)
         peers = {peer.name: peer for peer in (view.peers if view else ())}
@@ -164,12 +165,9 @@ class Beacons:
         """What each beacon says to which there is a stream, by its name. If this node is a beacon, its own is there
         too, without a relay and an RTT.
         """
-        reports, relays = {}, set()
-        for stream, told in self._told.items():
-            # Nobody can show whose a key is before there is a session: who came first has it.
-            taken = told.relay is not None and told.relay.public_key in relays
-            relays |= {told.relay.public_key} if told.relay else set()
-            reports[stream.peer.name] = Report(None if taken else told.relay, told.nodes, stream.exchange.rtt)
+        reports = {
+            stream.peer.name: Report(told.relay, told.nodes, stream.exchange.rtt) for stream, told in self._told.items()
+        }
         if self._view and self._view.beacon is not None:
             reports[self._view.name] = Report(None, self.registry.whereabouts(), None)
         return reports
@@ -269,7 +267,7 @@ class Beacons:
             raise
         finally:
             self._streams.discard(stream)
-            self._offers.close(stream)
+            self._offers.close(stream, time.monotonic())
             if self._told.pop(stream, None):
                 self._moving.soon()
             # What it was asked for, another may have.
@@ -303,6 +301,14 @@ class Beacons:
         while self._answered_at < asked_at:
             self._answer.clear()
             await self._answer.wait()
+
+    def _forget_others(self, view: Optional[View]) -> None:
+        """A peer that is no more, or has another key by now, is not blamed for what it did."""
+        keys = {peer.name: peer.public_key for peer in (view.peers if view else ())}
+        for peer in self._view.peers if self._view else ():
+            if keys.get(peer.name) != peer.public_key:
+                self._refused.pop(peer.name, None)
+                self._offers.forgive(peer.name)
 
     # --- whereabouts
 
@@ -381,12 +387,14 @@ class _Gathering:
     def __init__(self, do: Callable[[], None]) -> None:
         self._do = do
         self._waiting: Optional[asyncio.TimerHandle] = None
+        self._closed = False
 
     def soon(self) -> None:
-        if self._waiting is None:
+        if self._waiting is None and not self._closed:
             self._waiting = asyncio.get_running_loop().call_later(GATHER_TIME, self._now)
 
     def close(self) -> None:
+        self._closed = True
         if self._waiting is not None:
             self._waiting.cancel()
 

@@ -36,6 +36,7 @@ from .messages import (
     Place,
     Pong,
     Relay,
+    Unknown,
     Want,
     encode,
     netmap_header,
@@ -87,7 +88,7 @@ Event = Union[Offered, Delivered, Answered, Place, Nodes, Relay]
 
 
 class SilenceError(Exception):
-    """The other end is gone, or does not do what it was asked to."""
+    """The other end is gone."""
 
 
 class Exchange:
@@ -188,9 +189,9 @@ class Exchange:
         return min(end, self._asked_at + DELIVERY_TIMEOUT) if self.asking else end
 
     def handle_timer(self, now: float) -> None:
-        """Ask whether the other end is there, if it is time to. Raises SilenceError."""
+        """Ask whether the other end is there, if it is time to. Raises SilenceError, BeaconProtocolError."""
         if self.asking and now >= self._asked_at + DELIVERY_TIMEOUT:
-            raise SilenceError(f"it offered a netmap and did not send it within {DELIVERY_TIMEOUT:g} s")
+            raise BeaconProtocolError(f"it offered a netmap and did not send it within {DELIVERY_TIMEOUT:g} s")
         if self._pinged_at is not None:
             if now >= self._pinged_at + ANSWER_TIMEOUT:
                 raise SilenceError(f"no answer within {ANSWER_TIMEOUT:g} s")
@@ -201,7 +202,7 @@ class Exchange:
         silent = self._heard_at + self._interval
         return silent if self.asking else min(silent, self._ping_at + INTERVALS * self._interval)
 
-    def _handle(self, message: Message, now: float) -> Optional[Event]:
+    def _handle(self, message: Union[Message, Unknown], now: float) -> Optional[Event]:
         if isinstance(message, Have):
             return Offered(message.version, message.sha256)
         if isinstance(message, Want):
@@ -212,7 +213,7 @@ class Exchange:
             self._send(Pong(message.content))
         elif isinstance(message, Pong):
             return self._answered(message.content, now)
-        else:
+        elif not isinstance(message, Unknown):
             return message
         return None
 

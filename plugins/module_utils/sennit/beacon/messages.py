@@ -132,6 +132,13 @@ class Relay:
     offer: Optional[RelayOffer]
 
 
+@dataclass(frozen=True)
+class Unknown:
+    """Something that a newer end says; its content is skipped."""
+
+    kind: int
+
+
 Message = Union[Have, Want, Packed, Ping, Pong, Place, Nodes, Relay]
 
 
@@ -223,11 +230,12 @@ def _unpack_endpoint(address: bytes, port: int) -> Optional[Endpoint]:
 
 
 def _reachable(address: bytes, port: int) -> bool:
-    """By RFC 6890 and RFC 4291, section 2.4. There may be thousands of them, too many for the module ipaddress."""
+    """By RFC 6890 and IANA's registry of IPv6 addresses. There may be thousands: too many for the module ipaddress."""
     if address.startswith(_MAPPED):
         first, second = address[12], address[13]
         return port > 0 and first not in (0, 127) and first < 224 and (first, second) != (169, 254)
-    return port > 0 and 0 < address[0] < 0xFF and not (address[0] == 0xFE and address[1] & 0xC0 == 0x80)
+    # 2000::/3, fc00::/7; all others are reserved, or of one link.
+    return port > 0 and (address[0] & 0xE0 == 0x20 or address[0] & 0xFE == 0xFC)
 
 
 def _frame(kind: int, content: bytes) -> bytes:
@@ -246,7 +254,7 @@ class Parser:
         self._begun = False
         self._skip = 0
 
-    def feed(self, data: bytes, netmap_expected: bool = False) -> Iterator[Message]:
+    def feed(self, data: bytes, netmap_expected: bool = False) -> Iterator[Union[Message, Unknown]]:
         """The messages that are complete with these bytes.
 
         Raises BeaconProtocolError, and nothing else, for what is none, by its header alone: also for a netmap while
@@ -270,6 +278,7 @@ class Parser:
             self._check(kind, length, netmap_expected)
             if kind not in _SIZES and kind not in _LIMITS:
                 self._skip = _HEADER.size + length
+                yield Unknown(kind)
                 continue
             end = _HEADER.size + length
             if len(self._buffer) < end:

@@ -53,9 +53,11 @@ class Offers(Generic[Source]):
     def open(self, source: Source, name: str, beacon: bool) -> None:
         self._sources[source], self._names[source] = _Source(beacon), name
 
-    def close(self, source: Source) -> None:
-        self._sources.pop(source, None)
-        self._names.pop(source, None)
+    def close(self, source: Source, now: float) -> None:
+        closed, name = self._sources.pop(source, None), self._names.pop(source, "")
+        # With a few nodes that come again and again, nobody else would be asked.
+        if closed and closed.asked and not closed.beacon and self._trusted(name, now):
+            self.penalise(name, now)
 
     def offered(self, source: Source, offer: Offered) -> None:
         self._sources[source].offer = offer
@@ -79,7 +81,7 @@ class Offers(Generic[Source]):
         self._penalties[name] = _Penalty(seconds, now + seconds)
 
     def forgive(self, name: str) -> None:
-        """This peer has brought a map that is good."""
+        """This peer has brought a map that is good, or is another one than before."""
         self._penalties.pop(name, None)
 
     def next(self, version: int, now: float) -> Iterator[tuple[Source, Offered]]:
@@ -96,7 +98,7 @@ class Offers(Generic[Source]):
         # Beacons first.
         for key, source, offer in sorted(newer, key=lambda item: not item[1].beacon):
             avoided = self._avoided.get(offer.sha256, 0.0) > now
-            if avoided or offer.sha256 in under_way or not self._trusted(key, now):
+            if avoided or offer.sha256 in under_way or not self._trusted(self._names[key], now):
                 continue
             if not source.beacon:
                 if from_nodes >= MAX_FROM_NODES:
@@ -106,6 +108,6 @@ class Offers(Generic[Source]):
             under_way.add(offer.sha256)
             yield key, offer
 
-    def _trusted(self, key: Source, now: float) -> bool:
-        penalty = self._penalties.get(self._names[key])
+    def _trusted(self, name: str, now: float) -> bool:
+        penalty = self._penalties.get(name)
         return penalty is None or penalty.until <= now
