@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional, TypeVar
 
 from . import files
+from .beacon.messages import is_reachable
 from .beacon.registry import Sighting
 from .beacon.whereabouts import LOCAL, OBSERVED, RELAY_OBSERVED
 from .netmap.endpoint import join_endpoint, literal_address, split_endpoint
@@ -137,9 +138,9 @@ class SessionStore(_Store):
         return self._load(parse, {})
 
     def keep(self, sessions: Mapping[bytes, Endpoint], now: float) -> None:
-        """A neighbour's link-local address is not kept: its interface may have another name then. Raises StateError."""
+        """Not those on the link alone: its interface may have another name then. Raises StateError."""
         peers = {
-            encode_key(key): join_endpoint(*endpoint) for key, endpoint in sessions.items() if "%" not in endpoint[0]
+            encode_key(key): join_endpoint(*endpoint) for key, endpoint in sessions.items() if is_reachable(endpoint)
         }
         self.save(json.dumps({"at": now, "peers": peers}).encode() + b"\n")
 

@@ -46,9 +46,10 @@ def test_what_is_kept_is_there_as_long_as_a_session_lasts(path: str) -> None:
     assert store.load(999.0) == {}, "the clock was set back"
 
 
-def test_a_link_local_neighbour_is_not_kept(path: str) -> None:
+@pytest.mark.parametrize("address", ["fe80::1%eth0", "169.254.1.1", "240.0.0.1", "4000::1", "127.0.0.1"])
+def test_an_endpoint_of_the_link_alone_is_not_kept_and_costs_no_other(path: str, address: str) -> None:
     store = SessionStore(path)
-    store.keep({ONE: ("fe80::1%eth0", 51820), TWO: THERE}, 1000.0)
+    store.keep({ONE: (address, 51820), TWO: THERE}, 1000.0)
     assert store.load(1000.0) == {TWO: THERE}
 
 

@@ -2,12 +2,15 @@
 
 import argparse
 import copy
+import errno
 import json
+import os
 
 import pytest
 
 from sennit.api import ApiError
 from sennit.cli import ping as cli_ping
+from sennit.cli.error import CliError
 from sennit.diagnostics.echo import Answer
 
 from ..statuses import STATUS
@@ -94,3 +97,17 @@ def test_a_node_that_asks_itself_has_no_path(capsys):
         "alpha 100.64.0.1 (1): 12.50 ms",
         "alpha: 1 of 1 answered",
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_status", "message"),
+    [(errno.EPERM, 4, "it takes root"), (errno.EAFNOSUPPORT, 5, "cannot send ICMP: Address family not supported")],
+)
+def test_a_host_that_cannot_send_echoes(monkeypatch, number, exit_status, message):
+    def refuse(_addresses):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cli_ping, "Pinger", refuse)
+    with pytest.raises(CliError, match=message) as refused:
+        cli_ping.ping(OPTIONS, Agent())
+    assert refused.value.exit_status == exit_status

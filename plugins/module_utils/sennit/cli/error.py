@@ -20,3 +20,10 @@ class CliError(Exception):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def without_icmp(error: OSError) -> CliError:
+    """Echoes cannot be sent."""
+    if isinstance(error, PermissionError):
+        return CliError("no permission to send ICMP: it takes root (CAP_NET_RAW)", EXIT_NO_PERMISSION)
+    return CliError(f"cannot send ICMP: {error.strerror or error}", EXIT_AGENT)

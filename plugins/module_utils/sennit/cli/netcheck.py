@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from ..api import call
 from ..diagnostics.netcheck import netcheck
-from .error import EXIT_NO_ANSWER, EXIT_NO_PERMISSION, CliError
+from .error import EXIT_NO_ANSWER, without_icmp
 from .netcheck_display import netcheck_overview
 
 Show = Callable[[argparse.Namespace, Any, Callable[[], str]], None]
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace, show: Show) -> int:
     """Returns the exit status: whether all beacons answer. Raises CliError, ApiError."""
     try:
         result = netcheck(lambda: call(options.socket, "status"))
-    except PermissionError as error:
-        raise CliError("no permission to send ICMP: it takes root (CAP_NET_RAW)", EXIT_NO_PERMISSION) from error
+    except OSError as error:
+        raise without_icmp(error) from error
     show(options, result, lambda: netcheck_overview(result))
     return EXIT_NO_ANSWER if any(beacon["tunnel_rtt"] is None for beacon in result["beacons"]) else 0

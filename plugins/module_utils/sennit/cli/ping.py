@@ -21,7 +21,7 @@ from typing import Any, Callable, Optional
 from ..api import ApiError
 from ..diagnostics.echo import Answer, Pinger
 from .display import path_words
-from .error import EXIT_AGENT, EXIT_NO_ANSWER, EXIT_NO_PERMISSION, EXIT_USAGE, CliError
+from .error import EXIT_AGENT, EXIT_NO_ANSWER, EXIT_USAGE, CliError, without_icmp
 
 Ask = Callable[..., Any]
 """The agent: given a method of its API, and the parameters by name. Raises ApiError."""
@@ -49,20 +49,21 @@ def ping(options: argparse.Namespace, ask: Ask) -> int:
     own = name == status["node"]
     replies: list[Reply] = []
     try:
-        with Pinger(addresses) as pinger:
-            for sequence in range(1, options.count + 1):
-                next_round = time.monotonic() + 1.0
-                before = None if own else _way(ask, name)
-                for answer in pinger.round(sequence, options.timeout):
-                    # An answer moves the endpoint to where it came from, as every authenticated packet does.
-                    reply = Reply(answer, before, None if own else _way(ask, name))
-                    replies.append(reply)
-                    if not options.json:
-                        print(_line(name, reply), flush=True)
-                if sequence < options.count:
-                    time.sleep(max(0.0, next_round - time.monotonic()))
-    except PermissionError as error:
-        raise CliError("no permission to send ICMP: it takes root (CAP_NET_RAW)", EXIT_NO_PERMISSION) from error
+        pinger = Pinger(addresses)
+    except OSError as error:
+        raise without_icmp(error) from error
+    with pinger:
+        for sequence in range(1, options.count + 1):
+            next_round = time.monotonic() + 1.0
+            before = None if own else _way(ask, name)
+            for answer in pinger.round(sequence, options.timeout):
+                # An answer moves the endpoint to where it came from, as every authenticated packet does.
+                reply = Reply(answer, before, None if own else _way(ask, name))
+                replies.append(reply)
+                if not options.json:
+                    print(_line(name, reply), flush=True)
+            if sequence < options.count:
+                time.sleep(max(0.0, next_round - time.monotonic()))
     last = None if own else _way(ask, name)
     lost = sum(reply.answer.rtt is None for reply in replies)
     if options.json:

@@ -150,7 +150,10 @@ class _Prober:
         """How many answers that was: one or none."""
         if not isinstance(channel, socket.socket):
             raise TypeError("only sockets are registered")
-        packet, source = channel.recvfrom(65536)
+        try:
+            packet, source = channel.recvfrom(65536)
+        except BlockingIOError:
+            return 0
         family, address = channel.family, source[0]
         for size in wanted.get(address, ()):
             payload = self._payload(family, size)
