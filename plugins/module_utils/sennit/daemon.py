@@ -41,6 +41,7 @@ from .sessions import Sessions
 from .state import EndpointStore, StateError
 from .status import peer_status, status
 from .systemd import Notifier
+from .tasks import begin
 from .waiting import within
 from .wireguard.constants import REJECT_AFTER_TIME
 from .wireguard.events import Endpoint, PeerConfig
@@ -375,7 +376,7 @@ class Daemon:
             self._trial_ends.cancel()
             self._trial_ends = None
         if self._in_force.trial is not None:
-            self._trial_ends = asyncio.ensure_future(self._end(self._in_force.trial))
+            self._trial_ends = begin("the end of a trial", self._end(self._in_force.trial))
 
     async def _end(self, trial: Trial) -> None:
         await asyncio.sleep(trial.ends_at - time.monotonic())

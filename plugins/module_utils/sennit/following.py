@@ -27,6 +27,7 @@ from .log import logger
 from .netmap.model import NetmapError
 from .relay.process import Relay
 from .sessions import live_sessions
+from .tasks import begin
 from .wireguard.events import Endpoint
 from .wireguard.peer import PeerStatus
 
@@ -77,6 +78,7 @@ class Following:
     async def close(self) -> None:
         if self._trying_again:
             self._trying_again.cancel()
+            await asyncio.gather(self._trying_again, return_exceptions=True)
         if self._poll:
             await self._poll.close()
         await self.beacons.close()
@@ -188,7 +190,7 @@ class Following:
         self._fallen = proposal
         if self._trying_again:
             self._trying_again.cancel()
-        self._trying_again = asyncio.ensure_future(self._try_again(proposal, retry))
+        self._trying_again = begin("trying a netmap again", self._try_again(proposal, retry))
         return retry
 
     async def _try_again(self, proposal: Proposal, retry: float) -> None:

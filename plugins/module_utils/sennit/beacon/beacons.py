@@ -22,6 +22,7 @@ from ..netmap.endpoint import join_endpoint
 from ..netmap.model import KIND_NODE, NO_SUCH_NODE, OLDER, UNKNOWN_FORMAT, NetmapError
 from ..netmap.view import PeerView, View
 from ..relay.offer import RelayOffer
+from ..tasks import begin
 from ..waiting import within
 from ..wireguard.events import Endpoint
 from .client import Client
@@ -284,7 +285,7 @@ class Beacons:
             self._answered(stream, event.asked_at)
             self._ask()
         elif isinstance(event, Delivered):
-            taking = asyncio.ensure_future(self._took(stream, event))
+            taking = begin(f"taking the netmap of {stream.peer.name}", self._took(stream, event))
             self._taking.add(taking)
             taking.add_done_callback(self._taking.discard)
         elif isinstance(event, Place):

@@ -16,6 +16,7 @@ from typing import Callable, Optional
 
 from ..log import logger
 from ..netmap.view import PeerView
+from ..tasks import begin
 from ..waiting import within
 from .stream import Stream, StreamClosed, prepare
 
@@ -62,7 +63,7 @@ class Client:
         self.stream: Optional[Stream] = None
         self.problem: Optional[str] = None
         """Why there is none."""
-        self._life = asyncio.ensure_future(self._live())
+        self._life = begin(f"the stream to beacon {beacon.name}", self._live())
 
     async def close(self) -> None:
         self._life.cancel()

@@ -21,6 +21,7 @@ from ..log import logger
 from ..netmap.model import NetmapError
 from ..netmap.signing import MAX_SIGNED_BYTES
 from ..processes import child
+from ..tasks import begin
 
 # Seconds. Between two looks; after failures it gets longer, up to the last.
 INTERVAL = 300.0
@@ -86,7 +87,7 @@ class Poll:
         self._etag: Optional[str] = None
         self._looked_at: Optional[float] = None
         self._problem: Optional[str] = None
-        self._life = asyncio.ensure_future(self._live())
+        self._life = begin("looking at the netmap's URL", self._live())
 
     def status(self) -> dict[str, Any]:
         """The URL without its query, when it was last looked at (seconds since the epoch, or None), and the problem."""

@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Optional
 
 from ..log import logger
 from ..processes.lasting import keep_alive, let_go
+from ..tasks import begin
 from ..waiting import within
 from .settings import Settings
 
@@ -73,7 +74,7 @@ class StubResolver:
             return
         if self._life is None:
             self._ready.clear()
-            self._life = asyncio.ensure_future(keep_alive("the resolver", self._live))
+            self._life = begin("starting the resolver", keep_alive("the resolver", self._live))
         with contextlib.suppress(asyncio.TimeoutError):
             await within(REPLY_TIMEOUT, self._ready.wait())
 

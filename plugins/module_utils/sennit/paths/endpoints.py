@@ -22,6 +22,7 @@ from typing import Callable, Optional
 from ..log import logger
 from ..netmap.endpoint import literal_address, split_endpoint
 from ..processes import child
+from ..tasks import begin
 from ..waiting import within
 from ..wireguard.events import Endpoint
 
@@ -81,7 +82,7 @@ class Endpoints:
             self._names.pop(endpoint).task.cancel()
         for endpoint in names - self._names.keys():
             name = self._names[endpoint] = _Name(endpoint, self._remembered.get(endpoint))
-            name.task = asyncio.ensure_future(self._follow(name))
+            name.task = begin(f"looking up {endpoint}", self._follow(name))
 
     async def find(self, endpoint: Optional[str], timeout: float) -> Optional[Endpoint]:
         """As get(), but waits this many seconds for a name that is in use to be found."""

@@ -28,6 +28,7 @@ from ..netmap.model import encode_key
 from ..netmap.view import View
 from ..processes.lasting import keep_alive, let_go
 from ..state import SessionStore, StateError
+from ..tasks import begin
 from ..wireguard.crypto import public_key_of
 from ..wireguard.events import Endpoint, Path, endpoint_of
 from .messages import Listening, Report, Resume, Serve, Settings
@@ -141,7 +142,7 @@ class Relay:
         offer = RelayOffer(self._config.relay_port, public_key_of(key))
         config = self._config
         settings = Settings(key, config.relay_port, config.fwmark, config.relay_rate / 8, config.relay_routes_path)
-        self._life = asyncio.ensure_future(keep_alive("the relay", lambda: self._live(settings, offer)))
+        self._life = begin("starting the relay", keep_alive("the relay", lambda: self._live(settings, offer)))
 
     def _stop(self) -> None:
         if self._life is not None:
