@@ -82,8 +82,7 @@ class Following:
         if self._poll:
             await self._poll.close()
         await self.beacons.close()
-        if self._is_beacon:
-            self._last_seen.keep()
+        self._keep_last_seen()
 
     async def use(self) -> None:
         """What is in force, or kept, may have changed."""
@@ -104,8 +103,7 @@ class Following:
         self._in_force.save_again()
         await self.use()
         self.beacons.keep_house()
-        if self._is_beacon:
-            self._last_seen.keep(time.monotonic())
+        self._keep_last_seen(time.monotonic())
 
     def observe(self, peers: Mapping[bytes, PeerStatus], relay: Relay, relay_endpoints: Collection[Endpoint]) -> None:
         """What the datapath says of the peers, and the relay of the nodes that are attached to it: this is a beacon's
@@ -122,6 +120,12 @@ class Following:
     def _is_beacon(self) -> bool:
         view = self._in_force.state.view
         return view is not None and view.beacon is not None
+
+    def _keep_last_seen(self, now: float = float("inf")) -> None:
+        if self._is_beacon:
+            self._last_seen.keep(now)
+        elif self._in_force.state.view is not None:
+            self._last_seen.forget()
 
     def status(self) -> dict[str, Any]:
         return {

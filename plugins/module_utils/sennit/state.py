@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -46,6 +47,14 @@ class _Store:
         """Replace the file; a crash leaves the old one or the new one. Raises StateError."""
         try:
             files.replace(self._path, content, lasting=lasting)
+        except OSError as error:
+            raise StateError(f"{self._path}: {error.strerror}") from error
+
+    def remove(self) -> None:
+        """Have no file. Raises StateError."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
         except OSError as error:
             raise StateError(f"{self._path}: {error.strerror}") from error
 

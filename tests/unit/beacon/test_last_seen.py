@@ -1,6 +1,7 @@
 """Where a beacon has last seen the nodes, over a restart and on a disk that takes nothing."""
 
 import errno
+import os
 
 import pytest
 
@@ -85,3 +86,16 @@ def test_a_full_disk_is_told_until_it_takes_it(path, monkeypatch):
     last_seen.keep(180)
     assert last_seen.problem is None
     assert len(WhereaboutsStore(path).load()) == 1
+
+
+def test_nothing_of_it_stays_with_who_is_no_beacon_any_more(path, caplog):
+    known = registry()
+    last_seen = LastSeen(path, known)
+    known.observe({A: ("192.0.2.1", 5)}, {}, 1000)
+    last_seen.keep()
+    for _again in range(2):
+        last_seen.forget()
+        assert not os.path.exists(path)
+    os.mkdir(path)
+    last_seen.forget()
+    assert "still on file" in caplog.text

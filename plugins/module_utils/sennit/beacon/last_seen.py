@@ -36,6 +36,13 @@ class LastSeen:
             logger.error("where nodes were is not known any more: %s", error)
         self._kept = self._registry.change
 
+    def forget(self) -> None:
+        """This node is no beacon any more: where others were is none of its business."""
+        try:
+            self._store.remove()
+        except StateError as error:
+            logger.error("where nodes were is still on file: %s", error)
+
     def keep(self, now: float = float("inf")) -> None:
         """Write down what is known, if it has changed or not been written for long; ``now`` is the caller's clock."""
         if self._registry.change == self._kept and now - self._kept_at < _UNCHANGED_INTERVAL:

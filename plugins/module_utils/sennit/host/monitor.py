@@ -68,7 +68,8 @@ class Monitor:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                # The kernel had more to say than the socket holds.
+                # The kernel had more to say than the socket holds, perhaps that one of these is gone.
+                self._known.clear()
                 changed = True
                 continue
             try:
