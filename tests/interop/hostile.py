@@ -26,6 +26,7 @@ from sennit.beacon.messages import (
     Pong,
     encode,
 )
+from sennit.beacon.told import MAX_STRANGERS
 from sennit.beacon.whereabouts import LOCAL, MAX_CANDIDATES, Candidate, Whereabouts
 
 BEACON_PORT = 21472
@@ -171,9 +172,14 @@ def tells(*messages: bytes) -> Callable[[socket.socket], None]:
 
 
 def floods_with_whereabouts(connection: socket.socket) -> None:
-    """A behaviour: where nodes are that nobody has ever heard of, in messages of the largest size, without end."""
+    """A behaviour: where nodes are that nobody has ever heard of, first more than are remembered, in messages of
+    the largest size, and then without end.
+    """
     candidates = tuple(Candidate(LOCAL, (f"2001:db8::{number:x}", 1)) for number in range(1, MAX_CANDIDATES + 1))
+    whereabouts = Whereabouts(True, candidates)
     connection.sendall(PREFACE)
+    for _message in range(2 * MAX_STRANGERS // 150):
+        connection.sendall(encode(Nodes(tuple((os.urandom(32), whereabouts) for _entry in range(150)))))
+    # On a busy machine, messages of that size are made no faster than they may be sent.
     while True:
-        entries = ((os.urandom(32), Whereabouts(True, candidates)) for _ in range(150))
-        connection.sendall(encode(Nodes(tuple(entries))))
+        connection.sendall(encode(Nodes(((os.urandom(32), whereabouts),))))
