@@ -80,6 +80,20 @@ def test_wrong_usage(arguments, capsys):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["ping", "x", "-c", "0"], "'0' is not a number from 1 on"),
+        (["ping", "x", "-W", "nan"], "'nan' is not a number of seconds up to 3600"),
+        (["metrics", "--listen", "65536"], "'65536' is not a port from 1 to 65535"),
+    ],
+)
+def test_a_number_that_is_none_is_told_with_what_it_ought_to_be(arguments, problem, capsys):
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("target", "found"),
     [
         ("beta", ("beta", ["100.64.0.2", "fd5e::2"])),

@@ -14,12 +14,13 @@ permission to ask it, 5 when it could not answer.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, TypeVar
 
 from .. import __version__
 from ..api import DEFAULT_SOCKET, ApiError, call
@@ -45,6 +46,26 @@ _HELP = {
     "snat_subnet_routes": "hide the mesh's addresses from subnets routed here (the firewall follows at the next play)",
     "accept_dns": "have this host's programs find names as the network has it",
 }
+Number = TypeVar("Number", int, float)
+
+
+def _number(parse: Callable[[str], Number], least: Number, most: Number, what: str) -> Callable[[str], Number]:
+    """For argparse, which tells the user ``what`` it ought to be."""
+
+    def check(text: str) -> Number:
+        with contextlib.suppress(ValueError):
+            number = parse(text)
+            if least <= number <= most:
+                return number
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+
+    return check
+
+
+_count = _number(int, 1, sys.maxsize, "a number from 1 on")
+_port = _number(int, 1, 65535, "a port from 1 to 65535")
+_seconds = _number(float, 0.001, 3600.0, "a number of seconds up to 3600")
+
 _EXITS = {"not-running": EXIT_NOT_RUNNING, "no-permission": EXIT_NO_PERMISSION}
 _HINTS = {
     "not-running": "see: systemctl status sennit",
@@ -137,9 +158,7 @@ def _add_sight(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """What looks at the paths to others."""
     ping = commands.add_parser("ping", help="ask a node for an answer through the mesh")
     ping.add_argument("node", metavar="NODE", help="a node's name, or an address in the mesh")
-    ping.add_argument(
-        "-c", "--count", type=_positive, default=3, help="requests to each address (default: %(default)s)"
-    )
+    ping.add_argument("-c", "--count", type=_count, default=3, help="requests to each address (default: %(default)s)")
     ping.add_argument("-W", "--timeout", type=_seconds, default=6.0, help="seconds to wait (default: %(default)g)")
     family = ping.add_mutually_exclusive_group()
     family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
@@ -157,27 +176,6 @@ def _add_sight(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     where.add_argument("--listen", metavar="PORT", type=_port, help="serve them at this node's mesh addresses alone")
     metrics.add_argument("--rtt", action="store_true", help="measure round-trip times, each time that they are read")
     metrics.set_defaults(run=_metrics)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 < port < 65536:
-        raise ValueError(text)
-    return port
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 3600:
-        raise ValueError(text)
-    return seconds
 
 
 def _status(options: argparse.Namespace) -> int:
