@@ -99,11 +99,11 @@ class Daemon:
         self._paths = Paths(
             self._datapath,
             self._public_key,
-            self._following.beacons,
+            self._following.beacons.whereabouts,
             stated=self._endpoints.get,
             relays_changed=self._configure_datapath,
         )
-        self._following.beacons.moved = self._paths.look_again
+        self._following.beacons.whereabouts.moved = self._paths.look_again
         api = ApiServer(self._config.socket_path, self._answer, self._refuse_oversized)
         monitor = Monitor(self._config.interface)
         parts: list[asyncio.Future[None]] = []

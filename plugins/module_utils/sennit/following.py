@@ -61,7 +61,7 @@ class Following:
         self._changing = changing
         self._changes = changes
         self.beacons = Beacons(config.interface, public_key, self.take)
-        self._last_seen = LastSeen(config.whereabouts_path, self.beacons.registry)
+        self._last_seen = LastSeen(config.whereabouts_path, self.beacons.whereabouts.registry)
         self._poll: Optional[Poll] = None
         self._fallen: Optional[Proposal] = None
         self._retry = FIRST_RETRY
@@ -102,7 +102,7 @@ class Following:
         """Try again what did not work."""
         self._in_force.save_again()
         await self.use()
-        self.beacons.keep_house()
+        self.beacons.whereabouts.keep_house()
         self._keep_last_seen(time.monotonic())
 
     def observe(self, peers: Mapping[bytes, PeerStatus], relay: Relay, relay_endpoints: Collection[Endpoint]) -> None:
@@ -114,7 +114,7 @@ class Following:
         sessions = live_sessions(peers, time.time()).items()
         # What comes by another beacon's relay says nothing of where its sender is.
         observed = {key: endpoint for key, endpoint in sessions if endpoint not in relay_endpoints}
-        self.beacons.observe(observed, relay.attached, relay.offer)
+        self.beacons.whereabouts.observe(observed, relay.attached, relay.offer)
 
     @property
     def _is_beacon(self) -> bool:

@@ -1,6 +1,7 @@
 """A map that comes by itself: for good, on trial, or refused; and what becomes of one under which no beacon answers."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,7 +35,7 @@ class Streams:
         self.answers = True
         self.asked = []
         self.kept = None
-        self.registry = Registry()
+        self.whereabouts = SimpleNamespace(registry=Registry())
 
     async def use(self, view, kept, version, _former):
         self.kept = kept

@@ -4,8 +4,7 @@
 
 """All streams of a node: those to its beacons and, if it is a beacon itself, those of the others to it.
 
-They are equal: over each, the map that this node keeps is offered, and a newer one is taken. Beside maps, a node tells
-its beacons where it is, and they tell it where the others are.
+They are equal: over each, the map that this node keeps is offered, and a newer one is taken.
 """
 
 from __future__ import annotations
@@ -14,34 +13,28 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Mapping
-from typing import Any, Callable, Optional, Union
+from collections.abc import Awaitable
+from typing import Any, Callable, Optional
 
 from ..log import logger
 from ..netmap.endpoint import join_endpoint
-from ..netmap.model import KIND_NODE, NO_SUCH_NODE, OLDER, UNKNOWN_FORMAT, NetmapError
+from ..netmap.model import NO_SUCH_NODE, OLDER, UNKNOWN_FORMAT, NetmapError
 from ..netmap.view import PeerView, View
-from ..relay.offer import RelayOffer
 from ..tasks import begin
 from ..waiting import within
-from ..wireguard.events import Endpoint
 from .client import Client
 from .exchange import NEVER, Answered, Delivered, Event, Offered
 from .former import NO_FORMER, Former
-from .messages import BeaconProtocolError, Kept, Nodes, Place, Relay
+from .messages import Kept
 from .offers import Offers
-from .registry import Registry
 from .server import Connection, Server
 from .stream import Stream, StreamClosed
-from .told import Told
-from .whereabouts import MAX_OWN_ADDRESSES, OBSERVED, RELAY_OBSERVED, Report
+from .whereabouts import OBSERVED, RELAY_OBSERVED
+from .whereabouts_service import WhereaboutsService
 
 # Seconds of silence after which a node asks its beacon whether it is there, and a beacon its client: nodes first.
 CLIENT_INTERVAL = 15.0
 SERVER_INTERVAL = 60.0
-
-# Seconds for which changes are gathered before they are told, to the clients of a beacon or to who uses the reports.
-GATHER_TIME = 0.25
 
 # Why this host does not follow a map that others may well follow.
 NO_BEACON = "no-beacon"
@@ -65,18 +58,8 @@ class Beacons:
 
     def __init__(self, interface: str, public_key: bytes, take: Take) -> None:
         self._interface = interface
-        self._public_key = public_key
         self._take = take
-        self.registry = Registry()
-        """What this node knows as a beacon."""
-        self.moved: Callable[[], None] = lambda: None
-        """Called when the reports have changed."""
-        self._told: dict[Stream, Told] = {}
-        self._known: frozenset[bytes] = frozenset()
-        self._place = Place(())
-        self._relay = Relay(None)
-        self._passing_on = _Gathering(self._pass_on)
-        self._moving = _Gathering(self._move)
+        self.whereabouts = WhereaboutsService(public_key)
         self._server = Server(interface, self._serve)
         self._clients: dict[str, Client] = {}
         self._served: dict[str, Stream] = {}
@@ -101,7 +84,7 @@ class Beacons:
         """
         self._forget_others(view)
         self._view, self._version = view, version
-        self._use_nodes(view)
+        self.whereabouts.use(view)
         peers = {peer.name: peer for peer in (view.peers if view else ())}
         beacons = {peer.name: peer for peer in (view.beacons if view else ())}
         for name, client in list(self._clients.items()):
@@ -138,53 +121,8 @@ class Beacons:
             await within(seconds, self._wait_for_answer(asked_at))
         return self._answered_at >= asked_at
 
-    def announce(self, addresses: tuple[Endpoint, ...]) -> None:
-        """Tell the beacons that this node is at these endpoints: the first MAX_OWN_ADDRESSES of them."""
-        place = Place(addresses[:MAX_OWN_ADDRESSES])
-        if place != self._place:
-            self._place = place
-            for client in self._clients.values():
-                if client.stream:
-                    client.stream.tell(place)
-            self._declare(self._public_key, place)
-
-    def observe(
-        self, observed: Mapping[bytes, Endpoint], attached: Mapping[bytes, Endpoint], relay: Optional[RelayOffer]
-    ) -> None:
-        """This node is a beacon: its WireGuard hears these nodes there now, its relay those; by public key."""
-        change = self.registry.change
-        self.registry.observe(observed, attached, time.time())
-        if self.registry.change != change:
-            self._passing_on.soon()
-        if Relay(relay) != self._relay:
-            self._relay = Relay(relay)
-            for stream in self._served.values():
-                stream.tell(self._relay)
-
-    @property
-    def reports(self) -> dict[str, Report]:
-        """What each beacon says to which there is a stream, by its name. If this node is a beacon, its own is there
-        too, without a relay and an RTT.
-        """
-        reports = {
-            stream.peer.name: Report(told.relay, told.nodes, stream.exchange.rtt) for stream, told in self._told.items()
-        }
-        if self._view and self._view.beacon is not None:
-            reports[self._view.name] = Report(None, self.registry.whereabouts(), None)
-        return reports
-
-    def keep_house(self) -> None:
-        """From time to time: what is known of clients that are there does not age, and what is too old is forgotten."""
-        here = [stream.peer.public_key for stream in self._served.values()]
-        change = self.registry.change
-        self.registry.confirm([*here, self._public_key], time.time())
-        self.registry.expire(time.time())
-        if self.registry.change != change:
-            self._passing_on.soon()
-
     async def close(self) -> None:
-        self._passing_on.close()
-        self._moving.close()
+        self.whereabouts.close()
         for taking in self._taking:
             taking.cancel()
         await asyncio.gather(*self._taking, return_exceptions=True)
@@ -210,8 +148,7 @@ class Beacons:
 
     def _client_status(self, client: Client) -> dict[str, Any]:
         stream = client.stream
-        told = self._told.get(stream) if stream else None
-        own = told.of(self._public_key) if told else None
+        own = self.whereabouts.own(stream) if stream else None
         seen = {"observed": OBSERVED, "by_relay": RELAY_OBSERVED}
         endpoints = {what: own.endpoint(kind) if own else None for what, kind in seen.items()}
         return {
@@ -231,14 +168,12 @@ class Beacons:
         # So that a thousand nodes do not ask all at once.
         interval = CLIENT_INTERVAL * random.uniform(0.7, 1.0)  # noqa: S311 (to be spread, not to be secret)
         stream = Stream(beacon, connection, self._kept, interval, self._heard)
-        self._told[stream] = Told(self._known)
-        stream.tell(self._place)
+        self.whereabouts.open_to_beacon(stream)
         return stream
 
     async def _serve(self, peer: PeerView, connection: Connection) -> None:
-        stream = Stream(peer, connection, self._kept, SERVER_INTERVAL, self._heard, registry=self.registry)
-        if self._relay.offer:
-            stream.tell(self._relay)
+        stream = Stream(peer, connection, self._kept, SERVER_INTERVAL, self._heard, registry=self.whereabouts.registry)
+        self.whereabouts.open_to_client(stream)
         before = self._served.get(peer.name)
         if before is not None:
             # It has come back; what it had is dead or a waste.
@@ -269,8 +204,7 @@ class Beacons:
         finally:
             self._streams.discard(stream)
             self._offers.close(stream, time.monotonic())
-            if self._told.pop(stream, None):
-                self._moving.soon()
+            self.whereabouts.closed(stream)
             # What it was asked for, another may have.
             self._ask()
 
@@ -288,10 +222,8 @@ class Beacons:
             taking = begin(f"taking the netmap of {stream.peer.name}", self._took(stream, event))
             self._taking.add(taking)
             taking.add_done_callback(self._taking.discard)
-        elif isinstance(event, Place):
-            self._declare(stream.peer.public_key, event)
         else:
-            self._hear(self._told[stream], event)
+            self.whereabouts.heard(stream, event)
 
     def _answered(self, stream: Stream, asked_at: float) -> None:
         if any(client.stream is stream for client in self._clients.values()):
@@ -310,42 +242,6 @@ class Beacons:
             if keys.get(peer.name) != peer.public_key:
                 self._refused.pop(peer.name, None)
                 self._offers.forgive(peer.name)
-
-    # --- whereabouts
-
-    def _use_nodes(self, view: Optional[View]) -> None:
-        nodes = [peer.public_key for peer in (view.peers if view else ()) if peer.kind == KIND_NODE]
-        self._known = frozenset([*nodes, self._public_key])
-        for told in self._told.values():
-            told.use(self._known)
-        self.registry.use(self._known if view and view.beacon is not None else ())
-        self._declare(self._public_key, self._place)
-        self._moving.soon()
-
-    def _declare(self, public_key: bytes, place: Place) -> None:
-        change = self.registry.change
-        self.registry.declare(public_key, place.endpoints, time.time())
-        if self.registry.change != change:
-            self._passing_on.soon()
-
-    def _pass_on(self) -> None:
-        for stream in self._served.values():
-            stream.look()
-        self._moving.soon()
-
-    def _move(self) -> None:
-        self.moved()
-
-    def _hear(self, told: Told, event: Union[Nodes, Relay]) -> None:
-        """Raises BeaconProtocolError."""
-        if isinstance(event, Nodes):
-            told.hear(event)
-        else:
-            # The datapath has one peer for each key, and this would be in a node's place.
-            if event.offer and event.offer.public_key in self._known:
-                raise BeaconProtocolError("a relay with the public key of a node")
-            told.relay = event.offer
-        self._moving.soon()
 
     # --- maps
 
@@ -380,28 +276,6 @@ class Beacons:
         if blamed:
             self._offers.penalise(name, time.monotonic())
         logger.error("refused what %s sends (%s): %s", name, reason, message)
-
-
-class _Gathering:
-    """Calls ``do`` soon(), but once for all that comes within GATHER_TIME."""
-
-    def __init__(self, do: Callable[[], None]) -> None:
-        self._do = do
-        self._waiting: Optional[asyncio.TimerHandle] = None
-        self._closed = False
-
-    def soon(self) -> None:
-        if self._waiting is None and not self._closed:
-            self._waiting = asyncio.get_running_loop().call_later(GATHER_TIME, self._now)
-
-    def close(self) -> None:
-        self._closed = True
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-    def _now(self) -> None:
-        self._waiting = None
-        self._do()
 
 
 def _same_place(before: PeerView, after: Optional[PeerView]) -> bool:

@@ -62,13 +62,13 @@ class Paths:
         self,
         datapath: Datapath,
         public_key: bytes,
-        beacons: Whereabouts,
+        whereabouts: Whereabouts,
         *,
         stated: Callable[[Optional[str]], Optional[Endpoint]],
         relays_changed: Callable[[], None],
     ) -> None:
         self._datapath = datapath
-        self._beacons = beacons
+        self._whereabouts = whereabouts
         self._stated = stated
         self._relays_changed = relays_changed
         self._relays = Relays(public_key)
@@ -104,7 +104,7 @@ class Paths:
     def look_again(self) -> None:
         """What beacons say of nodes has changed, or where the name of an endpoint leads."""
         peers = self._view.peers if self._view else ()
-        reports = self._beacons.reports
+        reports = self._whereabouts.reports
         self._relays.use(reports, self._relay_addresses(reports), {peer.public_key for peer in peers})
         every_relay = self._relays.endpoints
         for peer in peers:
@@ -142,7 +142,7 @@ class Paths:
             self._doubt()
 
     def _announce(self) -> None:
-        self._beacons.announce(self._local.endpoints(self._port)[:MAX_CANDIDATES])
+        self._whereabouts.announce(self._local.endpoints(self._port)[:MAX_CANDIDATES])
         self.look_again()
 
     def _doubt(self) -> None:
