@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from sennit.beacon.whereabouts import Report, Whereabouts
 from sennit.paths.relays import KEEPALIVE, Relays
 from sennit.relay.offer import RelayOffer
@@ -106,3 +109,32 @@ def test_who_claims_a_relay_first_and_does_not_answer_there_has_it_no_more() -> 
     assert made.no_answer(KEYS["alpha"], ("192.0.2.1", 21473))
     made.use(reports, AT, {OWN, PEER, OTHER})
     assert made.peers[KEYS["alpha"]].endpoint == ("192.0.2.2", 21473)
+
+
+KEY = st.sampled_from([*KEYS.values(), PEER])
+SAID = st.builds(
+    lambda key, port, attached: Report(key and RelayOffer(port, key), {PEER: Whereabouts(attached, ())}, None),
+    st.none() | KEY, st.integers(1, 3), st.booleans(),
+)  # fmt: skip
+NAME = st.sampled_from(sorted(KEYS))
+PLACES = st.lists(st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1"]), min_size=1, unique=True)
+USE = st.tuples(st.dictionaries(NAME, SAID), st.dictionaries(NAME, PLACES))
+
+
+@given(st.lists(st.one_of(USE, KEY), max_size=30))
+def test_whatever_beacons_claim_each_relay_is_one_peer_at_an_address_of_a_beacon(happens: list) -> None:
+    made, now = Relays(OWN), ({}, {})
+    for what in happens:
+        if isinstance(what, bytes):
+            config = made.peers.get(what)
+            if config is None or config.endpoint is None or not made.no_answer(what, config.endpoint):
+                continue
+        else:
+            now = what
+        reports, places = now
+        made.use(reports, places, {OWN, PEER})
+        assert made.peers.keys() <= set(KEYS.values())
+        current = {config.endpoint for config in made.peers.values() if config.endpoint}
+        assert current <= made.endpoints and set(made.between(PEER)) <= current
+        assert all(any(host in each for each in places.values()) for host, _port in current)
+        assert {made.name_at(endpoint) for endpoint in current} <= places.keys()

@@ -119,8 +119,9 @@ class Relays:
         return frozenset(endpoint for known in self._at.values() for endpoint in known)
 
     def name_at(self, endpoint: Endpoint) -> Optional[str]:
-        """The beacon whose relay that is, if it is one."""
-        return next((name for name, known in self._at.items() if endpoint in known), None)
+        """The beacon whose relay that is, or was, if it is one."""
+        names = [name for name, known in self._at.items() if endpoint in known]
+        return max(names, key=lambda name: self._at[name][-1] == endpoint, default=None)
 
     def between(self, peer: bytes) -> tuple[Endpoint, ...]:
         """Those at which both this node and the peer are attached, as both prefer them."""
