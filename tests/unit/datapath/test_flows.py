@@ -520,6 +520,27 @@ def test_joined_datagrams_are_joined_again(inbound: tuple[Side, Any], remotes: l
     assert sums(side.told(), DataReceived)[0] == 120
 
 
+def test_a_super_packet_that_one_receive_cannot_hold_is_written_as_one(
+    core: DatapathCore,
+) -> None:
+    """64 kB of TCP are 47 segments, and with what sealing adds only 45 datagrams fit into the kernel's buffer."""
+    udp_socket, sender = UdpSocket(0, 0), UdpSocket(0, 0)
+    packets = [tcp(4, bytes([number]) * 1368, number * 1368, options=bytes(12)) for number in range(47)]
+    with wire() as (end, tun):
+        side = Side(lambda _side, own, other: InboundWorker(tun, udp_socket, own, other, core), udp_socket)
+        # All of it waits before the worker looks; the first packet tells it of the source.
+        side.tell(SetPeer(PEER, ("10.0.0.0/8",)), InstallKeypair(PEER, keypair()))
+        assert sender.send(sealer()(udp(4, b"first"), *packets), ("127.0.0.1", udp_socket.port)) == 0
+        side.start()
+        end.kernel.setblocking(True)
+        end.kernel.settimeout(PATIENCE)
+        sizes = [len(end.kernel.recv(1 << 17)) for _frame in range(2)]
+        side.close()
+    sender.close()
+    udp_socket.close()
+    assert sizes == [len(PLAIN + udp(4, b"first")), len(PLAIN) + 52 + 47 * 1368]
+
+
 def test_a_responder_s_keypair_is_confirmed_by_its_first_packet(
     inbound: tuple[Side, Any], remotes: list[Remote]
 ) -> None:
