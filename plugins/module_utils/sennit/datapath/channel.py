@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import pickle
 import socket
+from collections.abc import Sequence
 from typing import Any, Optional
 
 _SO_SNDBUFFORCE = 32
@@ -83,3 +84,11 @@ class Channel:
 
     def close(self) -> None:
         self.socket.close()
+
+
+def any_waits(channels: Sequence[Channel]) -> bool:
+    """See Channel.waits()."""
+    for channel in channels:  # noqa: SIM110 (any() would cost more than all else here)
+        if channel.waits():
+            return True
+    return False

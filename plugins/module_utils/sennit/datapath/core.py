@@ -19,10 +19,12 @@ from ..wireguard.batch import Arrivals, Core, PythonCore, destination_of
 from ..wireguard.errors import PacketError
 from .channel import Channel
 from .coalesce import coalesce
-from .flow import Inflow, Outflow, PythonInflow, PythonOutflow
+from .flow import Inflow, Outflow
+from .python_flows import PythonInflow, PythonOutflow
 from .segment import segment
 from .tun import Tun
 from .udp import UdpSocket
+from .vnet import PLAIN
 
 VARIABLE = "SENNIT_NATIVE"
 """In the environment: path of the native core's library, or "none" for Python's. Unset: the one that is installed."""
@@ -93,7 +95,8 @@ class PythonDatapathCore(PythonCore):
     def write(self, tun: Tun, arrivals: Arrivals) -> int:
         failed = 0
         write = tun.write
-        for frame in coalesce(arrivals.packets(), udp=tun.takes_udp):
+        packets = arrivals.packets()
+        for frame in coalesce(packets, udp=tun.takes_udp) if len(packets) > 1 else [[PLAIN, each] for each in packets]:
             try:
                 write(frame)
             except OSError:  # the device is down, or the kernel finds the packet malformed
@@ -101,7 +104,7 @@ class PythonDatapathCore(PythonCore):
         return failed
 
     def outflow(self, tun: Tun, udp: UdpSocket, channels: Sequence[Channel], taking: bool) -> Outflow:
-        return PythonOutflow(self, tun, channels, taking)
+        return PythonOutflow(self, tun, udp, channels, taking)
 
     def inflow(self, tun: Tun, udp: UdpSocket, channel: Channel) -> Inflow:
         return PythonInflow(self, tun, udp, channel)

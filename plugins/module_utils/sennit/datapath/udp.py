@@ -77,6 +77,9 @@ class UdpSocket:
         # By endpoint: datagrams of this size and larger are sent one by one, as the way there cannot segment them.
         self._refused: dict[Endpoint, int] = {}
         self._source: tuple[Any, bytes, Path] = (None, b"", ("", 0))
+        # What came with the last datagrams, and what it says of the size of each; 0: nothing.
+        self._ancillary: Optional[list[tuple[int, int, bytes]]] = None
+        self._size = 0
 
     def _has(self, option: int, value: int, name: str) -> bool:
         try:
@@ -155,14 +158,16 @@ class UdpSocket:
             )
         except OSError:  # nothing there, or an error an earlier packet met, which is cleared by reading it
             return None
-        size = length
+        if ancillary == self._ancillary and address == self._source[0]:
+            return length, self._size or length, self._source[2]
+        self._ancillary, self._size = ancillary, 0
         info, info_level = b"", 0
         for level, kind, data in ancillary:
             if level != socket.IPPROTO_UDP:
                 info, info_level = data, level
             elif kind == _UDP_GRO:
-                size = int.from_bytes(data, sys.byteorder)
-        return length, size, self.seen(address, info_level, info)
+                self._size = int.from_bytes(data, sys.byteorder)
+        return length, self._size or length, self.seen(address, info_level, info)
 
     def seen(self, address: tuple[Any, ...], info_level: int, info: bytes) -> Path:
         """Where a datagram is from, by what recvmsg told: the sender's address, and the packet's way to us, if any."""

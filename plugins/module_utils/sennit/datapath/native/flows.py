@@ -24,7 +24,7 @@ from ...wireguard.events import AskForCookies, Path
 from ...wireguard.inbound import KnownSource
 from ...wireguard.outbound import KnownDestination
 from ..channel import Channel
-from ..flow import BUDGET, Incoming, Outgoing
+from ..flow import BUDGET, MOST_HELD, Incoming, Outgoing
 from ..tun import Tun
 from ..udp import UdpSocket
 from .buffers import ARRIVAL_BYTES, PIECE, RUN, Frames, Memory, NativeArrivals, Packets
@@ -40,9 +40,6 @@ _ORIGIN = Struct("=IiiI")  # what comes before the address
 _SOCKADDR_IN = Struct("=H2s4s8x")
 _SOCKADDR_IN6 = Struct("=H2sI16sI")
 _NO_LIMIT = 1 << 16
-
-# Its routes and lanes end with a forget(); so many openers and sealers are held until then.
-_MOST_HELD = 8192
 
 
 class NativeOutflow:
@@ -94,7 +91,7 @@ class NativeOutflow:
         way = self._udp.way(known.path)
         if way is None:
             return
-        if len(self._held) >= _MOST_HELD:
+        if len(self._held) >= MOST_HELD:
             self.forget()
         address, ancillary, below = way
         sealer = known.sealer
@@ -173,7 +170,7 @@ class NativeInflow:
         return found
 
     def learn(self, known: KnownSource) -> None:
-        if len(self._held) >= _MOST_HELD:
+        if len(self._held) >= MOST_HELD:
             self.forget()
         opener: Any = known.opener
         opener.state.expires_at = known.expires_at
