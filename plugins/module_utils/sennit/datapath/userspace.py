@@ -412,7 +412,8 @@ class UserspaceDatapath:
             self._gather(each, command)
 
     def _tell_gathered(self) -> None:
-        for each in self._workers:
+        # The inbound one first: what it is to receive on is installed before anything is sent that is answered there.
+        for each in reversed(self._workers):
             if each.gathered:
                 commands, each.gathered = each.gathered, []
                 self._tell(each, *commands)
