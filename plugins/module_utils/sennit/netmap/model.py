@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Optional
 
 from .dns import MAX_NAMESERVERS, DnsSettings, Record, check_domain_suffix, check_nameserver, check_record
-from .endpoint import check_dns_name, split_endpoint
+from .endpoint import address_text, check_dns_name, packed_address, split_endpoint
 
 FORMAT = 1
 MAX_NETMAP_BYTES = 16 * 1024 * 1024
@@ -268,7 +268,7 @@ def _netmap(value: Any) -> Netmap:
     if _number(document.get("format"), "format", 1, MAX_VERSION) != FORMAT:
         raise NetmapError(UNKNOWN_FORMAT, f"format {document['format']}; this agent knows format {FORMAT}")
     network = _network(document.get("network"))
-    pools = tuple(ipaddress.ip_network(pool) for pool in network.pools)
+    pools = tuple(_Pool(ipaddress.ip_network(pool)) for pool in network.pools)
     nodes = tuple(_node(entry, pools) for entry in _list(document.get("nodes"), "nodes"))
     for what, values in (
         ("name", [node.name.lower() for node in nodes]),
@@ -308,7 +308,19 @@ def _name(value: Any) -> str:
         _refuse("a node's name", error)
 
 
-def _node(value: Any, pools: Sequence[Any]) -> Node:
+class _Pool:
+    """A prefix, to be compared with packed addresses."""
+
+    def __init__(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
+        self._bytes = network.max_prefixlen // 8
+        self._behind = network.max_prefixlen - network.prefixlen
+        self._number = int(network.network_address) >> self._behind
+
+    def has(self, packed: bytes) -> bool:
+        return len(packed) == self._bytes and int.from_bytes(packed, "big") >> self._behind == self._number
+
+
+def _node(value: Any, pools: Sequence[_Pool]) -> Node:
     document = _object(value, "a node")
     name = _name(document.get("name"))
     kind = _text(document.get("kind"), f"{name}: kind")
@@ -332,7 +344,8 @@ def _node(value: Any, pools: Sequence[Any]) -> Node:
         _refuse(f"{name}: public_key or endpoint", error)
     addresses = tuple(_address(address, name) for address in _list(document.get("addresses"), f"{name}: addresses"))
     for address in addresses:
-        if not any(ipaddress.ip_address(address) in pool for pool in pools):
+        packed = packed_address(address)
+        if not any(pool.has(packed) for pool in pools):
             _refuse(f"{name}: address {address}", "is not in the pools")
     return Node(
         name=name,
@@ -403,7 +416,7 @@ def _record(value: Any) -> Record:
 def _address(value: Any, what: str) -> str:
     text = _text(value, f"{what} an address")
     try:
-        canonical = str(ipaddress.ip_address(text))
+        canonical = address_text(packed_address(text))
     except ValueError:
         canonical = ""
     if canonical != text or "%" in text:

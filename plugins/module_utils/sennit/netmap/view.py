@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Optional
 
@@ -100,4 +99,4 @@ def derive(netmap: Netmap, public_key: bytes) -> View:
 
 def host_prefix(address: str) -> str:
     """The prefix of one address alone: /32 or /128."""
-    return f"{address}/{ipaddress.ip_address(address).max_prefixlen}"
+    return f"{address}/128" if ":" in address else f"{address}/32"
