@@ -165,6 +165,25 @@ def test_answers_have_a_limit(asking: Side) -> None:
     assert set(found) == {DropReason.COOKIE_REQUIRED, DropReason.HANDSHAKE_QUEUE_FULL}
 
 
+def test_with_a_cookie_an_address_may_not_flood_either(asking: Side) -> None:
+    """By whatever port; others are heard."""
+    peers = [Peer(asking.udp.port), Peer(asking.udp.port)]
+    other = Peer(asking.udp.port, socket.AF_INET6)
+    for peer in (*peers, other):
+        peer.jar.consume(peer.refused(), 0.0)
+    met_with(asking, 3)
+    since = time.monotonic()
+    for _number in range(100):
+        for peer in peers:
+            peer.socket.send(peer.message())
+    handed, dropped = met_with(asking, 200)
+    assert set(dropped) == {DropReason.RATE_LIMITED}
+    assert 25 <= len(handed) <= 25 * (2 + int(time.monotonic() - since))
+    message = other.message()
+    other.socket.send(message)
+    assert met_with(asking, 1) == ([message], {})
+
+
 def test_packets_of_sessions_among_refused_messages(inbound: tuple[Side, Wire]) -> None:
     """In one receive, too: what the kernel joins is of one source and of one length."""
     side, end = inbound

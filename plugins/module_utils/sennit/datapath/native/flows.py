@@ -223,16 +223,16 @@ class _Guard:
 
     def take_refused(self) -> Sequence[tuple[DropReason, int]]:
         state = self._state
-        invalid, cookies, unanswered = state.invalid_mac1, state.cookies, state.unanswered
-        if not (invalid or cookies or unanswered):
-            return ()
-        state.invalid_mac1 = state.cookies = state.unanswered = 0
         counts = (
-            (DropReason.INVALID_MAC1, invalid),
-            (DropReason.COOKIE_REQUIRED, cookies),
-            (DropReason.HANDSHAKE_QUEUE_FULL, unanswered),
+            (DropReason.INVALID_MAC1, state.invalid_mac1),
+            (DropReason.COOKIE_REQUIRED, state.cookies),
+            (DropReason.HANDSHAKE_QUEUE_FULL, state.unanswered),
+            (DropReason.RATE_LIMITED, state.limited),
         )
-        return [(reason, count) for reason, count in counts if count]
+        refused = [(reason, count) for reason, count in counts if count]
+        if refused:
+            state.invalid_mac1 = state.cookies = state.unanswered = state.limited = 0
+        return refused
 
     def __del__(self) -> None:
         if self.handle:

@@ -22,6 +22,8 @@ enum { MAC = 16, COOKIE = 16, XNONCE = 24, HALF = 16, BLOCK = 64, MAX_PLACE = 18
 /* Far more than honest peers cause; what is beyond comes again by itself. */
 enum { REPLIES = 1000 };
 static const double window = 0.1;
+/* Of one address, in a second; control lets no more come through (constants.py), and need not hear of the others. */
+enum { ADMITTED = 25 };
 
 static const uint32_t initial[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                     0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
@@ -231,6 +233,17 @@ EXPORT void batch_guard_ask(struct guard *guard, const uint8_t *secret, double u
     guard->until = until;
 }
 
+/* Whether control may hear of one more. It looks exactly, so it does no harm when addresses share a place here. */
+static int admits(struct guard *guard, const uint8_t *place, uint32_t length, double now)
+{
+    /* The port is not part of it, nor is what a host of IPv6 can choose freely. */
+    const uint64_t address = length == MAX_PLACE ? le64(place + 2) : le32(place + 2);
+    struct taken *taken = &guard->taken[(address * UINT64_C(0x9e3779b97f4a7c15)) >> 56];
+    if (taken->address != address || now >= taken->until)
+        *taken = (struct taken){address, now + 1, 0};
+    return ++taken->count <= ADMITTED;
+}
+
 int guard_judges(const struct guard *guard, const uint8_t *datagram, uint32_t length)
 {
     return guard && guard->identified &&
@@ -256,12 +269,16 @@ int guard_refuses(struct guard *guard, const uint8_t *datagram, uint32_t length,
     }
     if (now >= guard->until)
         return 0;
-    mac(&guard->secret, place, place_of(origin, place), cookie);
+    const uint32_t place_length = place_of(origin, place);
+    mac(&guard->secret, place, place_length, cookie);
     if (memcmp(mac2, none, MAC) != 0) {
         const struct keyed keyed = keyed_with(cookie, COOKIE);
         mac(&keyed, datagram, length - MAC, right_one);
-        if (same(right_one, mac2))
-            return 0;
+        if (same(right_one, mac2)) {
+            const int refused = !admits(guard, place, place_length, now);
+            guard->limited += (uint32_t)refused;
+            return refused;
+        }
     }
     if (now >= guard->window) {
         guard->window = now + window;

@@ -16,11 +16,21 @@ struct keyed {
     uint32_t state[8];
 };
 
+enum { ADDRESSES = 256 };
+
+/* What came with a valid mac2 of one address, in this second. */
+struct taken {
+    uint64_t address;
+    double until;
+    uint32_t count;
+};
+
 struct guard {
     /* Since Python has looked. */
     uint32_t invalid_mac1;
     uint32_t cookies;    /* messages that were answered with one */
     uint32_t unanswered; /* and that were not: too many */
+    uint32_t limited;    /* with a valid mac2, from an address that sends too many */
     uint32_t identified; /* from here on C's alone */
     struct keyed mac1;
     uint8_t cookie_key[32];
@@ -29,6 +39,7 @@ struct guard {
     double window;
     uint32_t left; /* answers, in this window */
     struct cipher *cipher;
+    struct taken taken[ADDRESSES];
 };
 
 EXPORT struct guard *batch_guard_new(void);

@@ -100,7 +100,7 @@ class OutflowState(ctypes.Structure):
 class GuardState(ctypes.Structure):
     """struct guard, without what is C's alone."""
 
-    _fields_ = (("invalid_mac1", c_uint32), ("cookies", c_uint32), ("unanswered", c_uint32))
+    _fields_ = (("invalid_mac1", c_uint32), ("cookies", c_uint32), ("unanswered", c_uint32), ("limited", c_uint32))
 
 
 class InflowState(ctypes.Structure):
