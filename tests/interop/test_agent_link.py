@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.interop.agents import PORT, Host, Mesh
+from tests.interop.agents import PORT, Host, Mesh, wait
 
 STUB = "100.100.100.100"
 
@@ -22,12 +21,6 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
         for host in mesh.hosts:
             host.apply(signed)
         yield mesh
-
-
-def until(there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not there():
-        assert time.monotonic() < deadline
 
 
 def listens(host: Host) -> bool:
@@ -56,15 +49,15 @@ def test_a_link_that_is_set_down_stays_down_and_brings_all_back_when_it_is_up(me
     assert STUB in resolv_conf.read_text()
     alpha.run("ip", "link", "set", "sennit0", "down")
     # Names that nobody could be asked for by the tunnel are asked for as without it.
-    until(lambda: problem(alpha) and not listens(alpha) and not resolv_conf.exists())
+    wait(lambda: problem(alpha) and not listens(alpha) and not resolv_conf.exists(), "all of it down")
     # A look for another reason does not undo it either.
     alpha.apply(mesh.netmap(2, alpha.node(), beta.node()))
     assert "UP" not in alpha.run("ip", "-br", "link", "show", "sennit0")
     assert alpha.peer("beta")["latest_handshake"] == handshake
     assert alpha.status()["listen_port"] == PORT
     alpha.run("ip", "link", "set", "sennit0", "up")
-    until(lambda: addresses(alpha) == before and alpha.traces() == routes and not problem(alpha))
-    until(resolv_conf.exists)
+    wait(lambda: addresses(alpha) == before and alpha.traces() == routes and not problem(alpha), "all of it back")
+    wait(resolv_conf.exists, "the stub asked again")
     ping(alpha, *beta.addresses)
     ping(beta, *alpha.addresses)
     assert alpha.peer("beta")["latest_handshake"] > handshake
@@ -73,7 +66,7 @@ def test_a_link_that_is_set_down_stays_down_and_brings_all_back_when_it_is_up(me
 def test_a_link_that_is_down_goes_with_its_agent_and_the_next_sets_it_up(mesh: Mesh) -> None:
     alpha, beta = mesh.hosts
     alpha.run("ip", "link", "set", "sennit0", "down")
-    until(lambda: problem(alpha))
+    wait(lambda: problem(alpha), "a problem told")
     assert alpha.stop(signal.SIGTERM) == 0
     assert alpha.traces() == {}
     alpha.start()

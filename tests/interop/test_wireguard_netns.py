@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from tests.interop.agents import run
+from tests.interop.agents import run, wait
 from tests.interop.wireguard import (
     GO,
     INITIATION,
@@ -312,9 +311,7 @@ def listens(interface: Interface) -> bool:
 def set_link(interface: Interface, state: str) -> None:
     """Returns when the port is bound, or free."""
     interface.namespace.ip("link", "set", interface.name, state)
-    deadline = time.monotonic() + 30
-    while listens(interface) != (state == "up"):
-        assert time.monotonic() < deadline, f"{interface.name} is {state}, and UDP port {interface.port} as before"
+    wait(lambda: listens(interface) == (state == "up"), f"{interface.name} {state}, and UDP port {interface.port} too")
 
 
 @as_the_kernel

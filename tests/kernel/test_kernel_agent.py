@@ -5,21 +5,26 @@ The hosts stay up from test to test: agents start slowly in an emulated machine.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.interop.agents import PORT, Host, Mesh, run, same_session, steady_ping, wait
+from tests.interop.namespaces import inside
 from tests.interop.stock import KernelPeer, encoded, transfer
 
 from sennit.netmap.model import EXIT_NODE_APPROVED, Node
 
 # As the service has it: of root's powers only that over the network, which is enough to have modules loaded.
 SERVICE = ["setpriv", "--bounding-set", "-all,+net_admin", "--no-new-privs"]
+UNIT = "sennit.service"
 BEYOND = ("198.51.100.4", "2001:db8:1::4")
 
 
@@ -39,10 +44,20 @@ class Trio:
         for host in (self.alpha, self.beta):
             host.apply(signed)
 
-    def restart(self, number: int = signal.SIGTERM, **configuration: str) -> None:
+    def restart(self, number: int = signal.SIGTERM, **configuration: object) -> None:
         self.alpha.stop(number)
         self.alpha.configure(**configuration)
         self.alpha.start()
+
+    @contextlib.contextmanager
+    def as_systemd_restarts(self) -> Iterator[None]:
+        """Agents that are stopped in the block hear from a systemctl of ours that they are restarted."""
+        jobs = self.mesh.directory / "jobs"
+        jobs.write_text(f"123 {UNIT} restart running\n")
+        try:
+            yield
+        finally:
+            jobs.write_text("")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +65,12 @@ def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
     with Mesh(tmp_path_factory.mktemp("mesh"), "alpha", "beta", "plain") as mesh:
         alpha, beta, plain = mesh.hosts
         alpha.wrapper = SERVICE
+        systemctl = mesh.directory / "bin/systemctl"
+        systemctl.parent.mkdir()
+        systemctl.write_text(f"#!/bin/sh\ncat {mesh.directory}/jobs\n")
+        systemctl.chmod(0o755)
+        (mesh.directory / "jobs").touch()
+        alpha.environment |= {"SENNIT_UNIT": UNIT, "PATH": f"{systemctl.parent}:{os.environ['PATH']}"}
         beta.configure(datapath="userspace")
         with ThreadPoolExecutor() as pool:
             list(pool.map(Host.start, (alpha, beta)))
@@ -179,6 +200,94 @@ def test_a_killed_agent_leaves_a_tunnel_that_works_and_the_next_one_takes_it_ove
     assert lost == []
     assert (place(alpha), link(alpha)["ifindex"]) == (before, index)
     alpha.log.wait_for("sennit0 is there already: taken over")
+
+
+@contextlib.contextmanager
+def connection(one: Host, two: Host) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The two ends of a TCP connection through the tunnel."""
+    with inside(two.namespace), socket.create_server((two.addresses[0], 5000)) as listener:
+        with inside(one.namespace):
+            near = socket.create_connection((two.addresses[0], 5000), timeout=60)
+        far, _address = listener.accept()
+    far.settimeout(60)
+    with near, far:
+        yield near, far
+
+
+def carries(near: socket.socket, far: socket.socket) -> None:
+    content = os.urandom(50_000)
+    for sender, receiver in ((near, far), (far, near)):
+        sender.sendall(content)
+        received = b""
+        while len(received) < len(content):
+            received += receiver.recv(len(content)) or pytest.fail("the connection has ended")
+        assert received == content
+
+
+def test_a_restart_leaves_the_tunnel_at_work(trio: Trio) -> None:
+    """Nobody notices: there is no agent for a moment, and the kernel goes on without it."""
+    alpha, beta = trio.alpha, trio.beta
+    ping(alpha, *beta.addresses, *trio.plain.addresses)
+    before, index, handshake = place(alpha), link(alpha)["ifindex"], alpha.peer("beta")["latest_handshake"]
+    peers = wg_show(alpha, "allowed-ips")
+    with connection(alpha, beta) as stream:
+        carries(*stream)
+        with trio.as_systemd_restarts():
+            assert alpha.stop() == 0
+        assert (place(alpha), link(alpha)["ifindex"], wg_show(alpha, "allowed-ips")) == (before, index, peers)
+        carries(*stream)
+        ping(trio.plain, *alpha.addresses)
+        alpha.start()
+        assert (place(alpha), link(alpha)["ifindex"], wg_show(alpha, "allowed-ips")) == (before, index, peers)
+        assert same_session(handshake, alpha.peer("beta")["latest_handshake"])
+        carries(*stream)
+    alpha.log.wait_for("sennit0 is there already: taken over")
+
+
+def test_a_restart_with_other_values_changes_the_interface_where_it_is(trio: Trio) -> None:
+    alpha, beta = trio.alpha, trio.beta
+    ping(alpha, *beta.addresses)
+    before, index, handshake = place(alpha), link(alpha)["ifindex"], alpha.peer("beta")["latest_handshake"]
+    with connection(alpha, beta) as stream:
+        with trio.as_systemd_restarts():
+            trio.restart(mtu=1380, listen_port=51999)
+        assert (place(alpha), link(alpha)["ifindex"], link(alpha)["mtu"]) == (before, index, 1380)
+        assert wg_show(alpha, "listen-port").strip() == "51999"
+        carries(*stream)
+        assert same_session(handshake, alpha.peer("beta")["latest_handshake"])
+    assert beta.peer("alpha")["endpoint"] == f"{alpha.underlay[0]}:51999"
+
+
+def test_a_restart_with_another_name_leaves_no_second_interface(trio: Trio) -> None:
+    """What is left of the first would hold the port. The peers do not know yet, and are told by a new session."""
+    alpha = trio.alpha
+    with trio.as_systemd_restarts():
+        trio.restart(interface="mesh0")
+    names = [entry["ifname"] for entry in json.loads(alpha.run("ip", "-j", "link", "show", "type", "wireguard"))]
+    assert names == ["mesh0"]
+    assert alpha.status()["listen_port"] == PORT
+    ping(trio.beta, *alpha.addresses)
+    ping(trio.plain, *alpha.addresses)
+    trio.restart()
+    ping(alpha, *trio.beta.addresses)
+
+
+@pytest.mark.parametrize("whose", ["alpha", "beta"])
+def test_a_link_that_is_set_down_is_left_so_and_brings_all_back(trio: Trio, whose: str) -> None:
+    """By the kernel's WireGuard and in userspace alike."""
+    host, other = (trio.alpha, trio.beta) if whose == "alpha" else (trio.beta, trio.alpha)
+    ping(host, *other.addresses)
+    before, handshake = place(host), host.peer(other.name)["latest_handshake"]
+    host.run("ip", "link", "set", "sennit0", "down")
+    wait(lambda: any("somebody has set it down" in each for each in host.status()["problems"]), "a problem told")
+    received = host.peer(other.name)["rx_bytes"]
+    assert not answers(other, host.addresses[0])
+    assert (host.peer(other.name)["rx_bytes"], "UP" in link(host)["flags"]) == (received, False)  # type: ignore[operator]
+    host.run("ip", "link", "set", "sennit0", "up")
+    wait(lambda: place(host) == before, "what there was before")
+    ping(host, *other.addresses)
+    ping(other, *host.addresses)
+    assert host.peer(other.name)["latest_handshake"] > handshake
 
 
 def test_the_exit_node_has_what_is_not_for_the_mesh_and_the_underlay_goes_past_it(trio: Trio) -> None:

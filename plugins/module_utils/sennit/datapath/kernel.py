@@ -80,6 +80,7 @@ class KernelDatapath:
     def _made_or_found(self) -> int:
         try:
             self._netlink.find()
+            _remove_former(self._netlink, self._interface, self._private_key)
             found = _ours(self._netlink, self._interface, self._private_key)
             if found is not None and found.kind == link.WIREGUARD:
                 _log.info("%s is there already: taken over", self._interface)
@@ -323,6 +324,7 @@ def clear(interface: str, private_key: bytes) -> None:
     """Remove the interface that a kernel datapath left, so that its name is free. Raises DatapathError."""
     netlink = _WireGuard()
     try:
+        _remove_former(netlink, interface, private_key)
         found = _ours(netlink, interface, private_key)
         if found is not None and found.kind == link.WIREGUARD:
             netlink.links.remove(found.index)
@@ -330,6 +332,15 @@ def clear(interface: str, private_key: bytes) -> None:
         raise DatapathError(f"cannot remove the interface {interface}: {error.strerror}") from error
     finally:
         netlink.close()
+
+
+def _remove_former(netlink: _WireGuard, interface: str, private_key: bytes) -> None:
+    """Remove what an agent with our key has left under another name, with our port. Raises OSError."""
+    for each in netlink.links.all():
+        left = (each.kind, each.alias) == (link.WIREGUARD, link.ALIAS)
+        former = left and socket.if_indextoname(each.index) != interface
+        if former and netlink.device(each.index).public_key == public_key_of(private_key):
+            netlink.links.remove(each.index)
 
 
 def _ours(netlink: _WireGuard, interface: str, private_key: bytes) -> Optional[Link]:
