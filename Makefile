@@ -10,11 +10,14 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 unexport PYTHONPATH
 
+# Two files of tests at a time; what a file has built is for all of its tests.
+BOTH := --numprocesses 2 --dist loadfile
+
 # One scenario, or all of them.
 SCENARIO ?=
 SCENARIOS := $(if $(SCENARIO),$(SCENARIO),$(notdir $(patsubst %/molecule.yml,%,$(wildcard extensions/molecule/*/molecule.yml))))
 
-.PHONY: help setup lint unit interop kernel lab molecule test bench demo demo-down clean
+.PHONY: help setup lint unit fuzz fuzz-briefly interop kernel lab molecule test bench soak demo demo-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +45,7 @@ lint: setup ## ruff, mypy, yamllint, ansible-lint, ansible-test sanity
 	tests/sanity/run
 
 unit: setup ## unit and property tests
-	@pytest tests/unit
+	@pytest $(BOTH) tests/unit
 
 fuzz: setup ## the native core under libFuzzer and the sanitizers, for MINUTES=10
 	@$(VENV)/python tests/fuzz/run.py $$(($(or $(MINUTES),10) * 60))
@@ -51,8 +54,7 @@ fuzz-briefly: setup
 	@$(VENV)/python tests/fuzz/run.py 20
 
 interop: setup ## against wireguard-go and `wg`, in network namespaces
-	# They wait more than they work, so that two at a time fit on two cores; those of a file share what it has built.
-	@pytest --numprocesses 2 --dist loadfile tests/interop
+	@pytest $(BOTH) tests/interop
 
 kernel: setup ## under Debian's kernels, in QEMU: their WireGuard, and what some lack
 	@echo '==> WireGuard in the kernel'

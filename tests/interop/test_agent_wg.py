@@ -24,6 +24,9 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
             host.start()
             host.apply(mesh.netmap(1, alpha.node(), beta.node()))
         yield mesh
+    for name in NAMES:
+        # What an agent that was killed could not take away.
+        Path(f"/var/run/wireguard/{name}.sock").unlink(missing_ok=True)
 
 
 def wg(host: Host, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:

@@ -91,7 +91,7 @@ class Control:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         registered = {path.name: json.loads(path.read_text()) for path in sorted(out.iterdir())}
