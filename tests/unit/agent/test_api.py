@@ -17,7 +17,7 @@ from sennit.api import ApiError, call
 from sennit.api_server import ApiServer, parse_request
 
 LIMIT = 64 * 1024
-TIMEOUT = 0.5
+TIMEOUT = 2.0
 
 
 class Running:
