@@ -213,6 +213,9 @@ class PythonSealer:
         self._sent: Optional[Sent] = None
 
     def seal(self, packets: Sequence[Buffer]) -> tuple[Sequence[Buffer], int]:
+        if len(packets) == 1:
+            datagram = self.seal_one(bytes(packets[0]))
+            return Datagrams([Piece((datagram,), len(datagram), 1)]), len(datagram) - TRANSPORT_OVERHEAD
         lengths = list(map(len, packets))
         size_of = {length: _sealed_size(length, self.mtu) for length in set(lengths)}
         sizes = [size_of[length] for length in lengths]
