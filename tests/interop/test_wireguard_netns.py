@@ -356,6 +356,8 @@ def test_a_link_that_is_down_for_a_moment_has_lost_its_sessions(pair: Pair) -> N
     pair.wire.datagrams()
     commands = "".join(f"link set {pair.one.name} {state}\n" for state in ("down", "up"))
     subprocess.run(["ip", "-n", pair.one.namespace.name, "-batch", "-"], input=commands, text=True, check=True)
+    # Who answers this has heard of that.
+    pair.one.wg("show", pair.one.name)
     pair.one.namespace.ping("10.9.0.2")
     assert [each.kind for each in pair.wire.datagrams()][-4:] == [INITIATION, RESPONSE, TRANSPORT, TRANSPORT]
 
