@@ -98,7 +98,7 @@ def test_what_a_node_was_given_reaches_beacons_and_what_is_on_trial_stays(mesh):
 
 def test_one_beacon_of_two_is_killed_and_comes_back_with_an_old_disk(mesh):
     alpha, beta, gamma, delta = mesh.hosts
-    assert gamma.cli("ping", "delta", "-c", "1").returncode == 0
+    assert gamma.cli("ping", "delta", "-c", "1", "-W", "60").returncode == 0
     with steady_ping(gamma, delta.addresses[0]) as lost:
         alpha.stop(signal.SIGKILL)
         beta.apply(netmap(mesh, 2))
@@ -121,7 +121,7 @@ def test_one_beacon_of_two_is_killed_and_comes_back_with_an_old_disk(mesh):
 
 def test_without_any_beacon_the_mesh_goes_on(mesh):
     alpha, beta, gamma, delta = mesh.hosts
-    assert gamma.cli("ping", "delta", "-c", "1").returncode == 0
+    assert gamma.cli("ping", "delta", "-c", "1", "-W", "60").returncode == 0
     with steady_ping(gamma, delta.addresses[0]) as lost:
         for beacon in (alpha, beta):
             beacon.stop(signal.SIGKILL)
@@ -174,7 +174,7 @@ def test_a_node_goes_back_when_no_beacon_answers_under_a_pushed_map(mesh):
     assert gamma.traces() == before
     status = gamma.status()
     assert (status["netmap"]["version"], status["netmap"]["refused"]["reason"]) == (1, "trial-expired")
-    assert gamma.cli("ping", "alpha", "-c", "1").returncode == 0
+    assert gamma.cli("ping", "alpha", "-c", "1", "-W", "60").returncode == 0
     # Somebody notices, and gamma did not have to be visited.
     alpha.apply(netmap(mesh, 3))
     wait_for_version(gamma, 3)
@@ -223,7 +223,7 @@ def test_all_addresses_change_and_nodes_that_only_beacons_reach_hear_of_it(mesh)
     wait_for_version(delta, 3)
     wait_for_streams(delta, "alpha", "beta")
     # What the beacon itself has to say comes from where it is now.
-    assert alpha.cli("ping", "delta", "-c", "1").returncode == 0
+    assert alpha.cli("ping", "delta", "-c", "1", "-W", "60").returncode == 0
     assert alpha.status()["addresses"] == ["100.65.3.1", "fd5e::3:1"]
     assert "100.64.0.1/32" in {
         f"{address['local']}/{address['prefixlen']}"

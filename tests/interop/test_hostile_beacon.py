@@ -128,7 +128,7 @@ def test_a_beacon_that_tells_where_nobody_is_costs_no_packet(tmp_path):
         alpha, gamma, _mallory = mesh.hosts
         for host in (alpha, gamma):
             wait(lambda host=host: told_of_mallory(host)["seen_as"]["observed"] == "192.0.2.200:51820", "the lie")
-        assert gamma.cli("ping", "alpha", "-c", "1").returncode == 0
+        assert gamma.cli("ping", "alpha", "-c", "1", "-W", "60").returncode == 0
         with steady_ping(gamma, alpha.addresses[0]) as lost:
             alpha.apply(netmap(mesh, 6, ("alpha", "mallory")))
             wait_for_version(gamma, 6)
