@@ -32,6 +32,7 @@ FEATURES = {
     "UDP_GRO": ("setsockopt", {1: (_JUMP_EQUAL, 17), 2: (_JUMP_EQUAL, 104)}, errno.ENOPROTOOPT),
     "USO": ("ioctl", {1: (_JUMP_EQUAL, _TUNSETOFFLOAD), 2: (_JUMP_ANY, 0x60)}, errno.EINVAL),
     "TSO": ("ioctl", {1: (_JUMP_EQUAL, _TUNSETOFFLOAD), 2: (_JUMP_ANY, 0x7F)}, errno.EINVAL),
+    "steering": ("setsockopt", {1: (_JUMP_EQUAL, 1), 2: (_JUMP_EQUAL, 51)}, errno.ENOPROTOOPT),
     "IPv6": ("socket", {0: (_JUMP_EQUAL, 10)}, errno.EAFNOSUPPORT),
 }
 

@@ -17,7 +17,8 @@ _TIMEOUT = 180.0
 class Stream:
     """Bytes that never end, from one namespace to an address in another; what arrives is checked."""
 
-    def __init__(self, source: str, destination: str, address: str) -> None:
+    def __init__(self, source: str, destination: str, address: str, under_way: int = 0) -> None:
+        """under_way: about how many bytes may be at a time, 0: as many as TCP likes."""
         self._grown = threading.Condition()
         self._received = 0
         self._failure = ""
@@ -27,6 +28,8 @@ class Stream:
             listener = socket.create_server((address, 0), family=family)
         with inside(source):
             sender = socket.create_connection(listener.getsockname()[:2], timeout=_TIMEOUT)
+        if under_way:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, under_way)
         receiver = listener.accept()[0]
         listener.close()
         receiver.settimeout(_TIMEOUT)

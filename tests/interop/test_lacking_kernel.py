@@ -17,6 +17,7 @@ TOLD = {
     "UDP_GRO": "this kernel has no UDP_GRO; going on without it",
     "USO": "this kernel's TUN has no offload of UDP segmentation; going on without it",
     "TSO": "this kernel's TUN has no offload of segmentation; going on without it",
+    "steering": "this kernel does not steer datagrams to one of several sockets; going on with one",
     "IPv6": "this host has no IPv6; the underlay is IPv4 only",
 }
 
@@ -27,6 +28,7 @@ def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Host,
     with Mesh(tmp_path, "alpha", "beta") as mesh:
         for host in mesh.hosts:
             host.environment["SENNIT_NATIVE"] = "none" if request.param == "python" else str(library())
+            host.environment["SENNIT_QUEUES"] = "2"
         yield mesh.hosts[0], mesh.hosts[1]
 
 

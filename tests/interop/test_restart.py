@@ -15,8 +15,8 @@ from tests.interop.agents import PACKAGE_ROOT, Host, Mesh
 UNIT = "sennit.service"
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
+@pytest.fixture(params=["1", "2"], ids=["one-queue", "two-queues"])
+def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Host, Host]]:
     """alpha's manager is this test: a systemctl that says what job there is, and what keeps descriptors."""
     with Mesh(tmp_path, "alpha", "beta") as mesh:
         alpha, beta = mesh.hosts
@@ -24,7 +24,9 @@ def pair(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
         systemctl.parent.mkdir()
         systemctl.write_text(f"#!/bin/sh\ncat {tmp_path}/jobs\n")
         systemctl.chmod(0o755)
-        alpha.environment |= {"SENNIT_UNIT": UNIT, "PATH": f"{systemctl.parent}:{os.environ['PATH']}"}
+        alpha.environment |= {
+            "SENNIT_UNIT": UNIT, "PATH": f"{systemctl.parent}:{os.environ['PATH']}", "SENNIT_QUEUES": request.param,
+        }  # fmt: skip
         signed = mesh.netmap(1, alpha.node(), beta.node())
         for host in mesh.hosts:
             host.start()
@@ -89,6 +91,25 @@ def test_the_device_stays_with_its_addresses_and_routes(pair: tuple[Host, Host])
     # It is the agent's alone again: should it be killed, nobody is stranded.
     assert alpha.stop(signal.SIGKILL) == -signal.SIGKILL
     assert "sennit0" not in alpha.run("ip", "link")
+
+
+@pytest.mark.parametrize("pair", ["1", "3"], indirect=True)
+def test_another_number_of_queues(pair: tuple[Host, Host]) -> None:
+    """A device has the queues that it was made with; where it was made for several, as many as are wanted now."""
+    alpha, beta = pair
+    before, made = index(alpha), alpha.environment["SENNIT_QUEUES"]
+    for wanted in ("2", "1"):
+        kept = stop_for(alpha, "restart")
+        assert kept is not None
+        alpha.environment["SENNIT_QUEUES"] = wanted
+        start_with(alpha, kept)
+        assert index(alpha) == before
+        names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in alpha.workers()]
+        assert names.count("sennit-outbound") == (int(wanted) if made == "3" else 1)
+        told = "sennit0: the TUN device has one queue; going on without more"
+        assert str(alpha.log).count(told) == (1 if made == "1" and wanted == "2" else 0)
+        for address in beta.addresses:
+            alpha.run("ping", "-n", "-c", "1", "-W", "10", address)
 
 
 def test_a_stop_for_good_leaves_nothing(pair: tuple[Host, Host]) -> None:

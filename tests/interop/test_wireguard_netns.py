@@ -20,6 +20,8 @@ from tests.interop.wireguard import (
     NATIVE,
     RESPONSE,
     SENNIT,
+    SEVERAL,
+    SEVERAL_NATIVE,
     TRANSPORT,
     Capture,
     Datagram,
@@ -28,7 +30,13 @@ from tests.interop.wireguard import (
     inside,
 )
 
-PAIRS = {"sennit-sennit": (SENNIT, SENNIT), "go-go": (GO, GO), "native-go": (NATIVE, GO)}
+PAIRS = {
+    "sennit-sennit": (SENNIT, SENNIT),
+    "go-go": (GO, GO),
+    "native-go": (NATIVE, GO),
+    "several-go": (SEVERAL_NATIVE, GO),
+    "several-several": (SEVERAL, SEVERAL_NATIVE),
+}
 LENGTHS = {INITIATION: 148, RESPONSE: 92}
 
 

@@ -21,9 +21,12 @@ from tests.native import library
 
 SENNIT = "sennit wireguard"
 NATIVE = "sennit wireguard, native"
+SEVERAL = "sennit wireguard, two queues"
+SEVERAL_NATIVE = "sennit wireguard, native, three queues"
 GO = "wireguard-go"
 _SENNIT = (sys.executable, "-m", "sennit.launcher", "wireguard")
-COMMANDS = {SENNIT: _SENNIT, NATIVE: _SENNIT, GO: ("wireguard-go",)}
+QUEUES = {SENNIT: 1, NATIVE: 1, SEVERAL: 2, SEVERAL_NATIVE: 3}
+COMMANDS = {**dict.fromkeys(QUEUES, _SENNIT), GO: ("wireguard-go",)}
 SOCKETS = Path("/var/run/wireguard")
 
 INITIATION, RESPONSE, COOKIE_REPLY, TRANSPORT = 1, 2, 3, 4
@@ -98,9 +101,9 @@ class Interface:
         self.implementation = implementation
         before = set(namespace.pids())
         # The command comes back when the interface is there and its socket listens.
-        core = str(library()) if implementation == NATIVE else "none"
+        core = str(library()) if implementation in (NATIVE, SEVERAL_NATIVE) else "none"
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1",
-                       "SENNIT_NATIVE": core}  # fmt: skip
+                       "SENNIT_NATIVE": core, "SENNIT_QUEUES": str(QUEUES.get(implementation, 1))}  # fmt: skip
         subprocess.run(
             ["ip", "netns", "exec", namespace.name, *COMMANDS[implementation], self.name],
             env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -142,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sennit wireguard",
         description="A WireGuard interface in userspace, configured with wg.",
-        epilog="Environment: WG_PROCESS_FOREGROUND=1, LOG_LEVEL=verbose|info|error|silent (default: error).",
+        epilog="Environment: WG_PROCESS_FOREGROUND=1, LOG_LEVEL=verbose|info|error|silent (default: error), "
+        "SENNIT_QUEUES=1 to 8 (workers a direction; default: by the processors).",
     )
     parser.add_argument("-f", "--foreground", action="store_true", help="do not become a daemon")
     parser.add_argument("--version", action="version", version=f"sennit {__version__}")

@@ -29,11 +29,10 @@ class Started(UserspaceDatapath):
         self.on_send: Callable[[], None] = lambda: None
         self._udp = cast(UdpSocket, self)
         self._ends = []
-        for name in ("outbound", "inbound"):
+        for name, workers in (("outbound", self._outbounds), ("inbound", self._inbounds)):
             ours, theirs = Channel.pair()
-            self._workers.append(userspace._Worker(name, 0, ours))
+            workers.append(userspace._Worker(name, 0, ours))
             self._ends.append(theirs)
-        self._outbound, self._inbound = self._workers
         self.outbound, self.inbound = self._ends
 
     def send_now(self, datagram: bytes, _path: object) -> bool:

@@ -23,16 +23,19 @@ from sennit.datapath.outbound_worker import OutboundWorker
 from sennit.datapath.udp import UdpSocket
 from sennit.datapath.vnet import GSO_TCPV4, PLAIN
 from sennit.datapath.worker import RemovePeer, Report, SetMtu, SetPeer, TakePackets
+from sennit.wireguard.cookie import CookieJar
 from sennit.wireguard.errors import DropReason
 from sennit.wireguard.events import (
     DataReceived,
     DataSent,
     Dropped,
     HandshakeNeeded,
+    HandshakeReceived,
     InstallKeypair,
     KeepaliveReceived,
     RemoveKeypair,
     SetEndpoint,
+    SetIdentity,
     UseKeypair,
 )
 from sennit.wireguard.keypair import Keypair
@@ -40,6 +43,7 @@ from sennit.wireguard.keypair import Keypair
 PEER, OTHER = b"p" * 32, b"o" * 32
 PATIENCE = 10
 _LOCAL, _REMOTE = 7, 9
+_UDP_SEGMENT = 103
 
 
 def keypair(local: int = _LOCAL, remote: int = _REMOTE, *, age: float = 0.0, key: int = 1) -> Keypair:
@@ -117,7 +121,7 @@ def outbound(core: DatapathCore) -> Iterator[tuple[Side, Any]]:
     udp_socket = UdpSocket(0, 0)
     with wire() as (end, tun):
         tun.mtu = 1420
-        side = Side(lambda _side, own, other: OutboundWorker(tun, udp_socket, own, other, core), udp_socket)
+        side = Side(lambda _side, own, other: OutboundWorker(tun, udp_socket, own, (other,), core), udp_socket)
         side.start()
         yield side, end.kernel
         side.close()
@@ -128,7 +132,7 @@ def outbound(core: DatapathCore) -> Iterator[tuple[Side, Any]]:
 def inbound(core: DatapathCore) -> Iterator[tuple[Side, Any]]:
     udp_socket = UdpSocket(0, 0)
     with wire() as (end, tun):
-        side = Side(lambda _side, own, other: InboundWorker(tun, udp_socket, own, other, core), udp_socket)
+        side = Side(lambda _side, own, other: InboundWorker(tun, udp_socket, own, (other,), core), udp_socket)
         side.start()
         end.kernel.setblocking(True)
         end.kernel.settimeout(PATIENCE)
@@ -337,7 +341,7 @@ def test_packets_stay_in_the_device_until_they_may_be_taken(core: DatapathCore, 
             def run(self) -> Any:
                 super().run(waiting=True)
 
-        side = Side(lambda _side, own, other: Waiting(tun, udp_socket, own, other, core), udp_socket)
+        side = Side(lambda _side, own, other: Waiting(tun, udp_socket, own, (other,), core), udp_socket)
         side.start()
         end.kernel.send(PLAIN + udp(4, b"x"))
         assert side.told() == []
@@ -527,7 +531,7 @@ def test_a_super_packet_that_one_receive_cannot_hold_is_written_as_one(
     udp_socket, sender = UdpSocket(0, 0), UdpSocket(0, 0)
     packets = [tcp(4, bytes([number]) * 1368, number * 1368, options=bytes(12)) for number in range(47)]
     with wire() as (end, tun):
-        side = Side(lambda _side, own, other: InboundWorker(tun, udp_socket, own, other, core), udp_socket)
+        side = Side(lambda _side, own, other: InboundWorker(tun, udp_socket, own, (other,), core), udp_socket)
         # All of it waits before the worker looks; the first packet tells it of the source.
         side.tell(SetPeer(PEER, ("10.0.0.0/8",)), InstallKeypair(PEER, keypair()))
         assert sender.send(sealer()(udp(4, b"first"), *packets), ("127.0.0.1", udp_socket.port)) == 0
@@ -554,3 +558,68 @@ def test_a_responder_s_keypair_is_confirmed_by_its_first_packet(
     while (message := side.other.receive()) is not None:
         told += [command.keypair for command in message if isinstance(command, UseKeypair)]
     assert told == [second]
+
+
+# --- several inbound workers
+
+
+@pytest.fixture
+def workers(core: DatapathCore) -> Iterator[tuple[list[Side], list[Any]]]:
+    """Two inbound workers, and what each of them writes to."""
+    sockets = [UdpSocket(0, 0), UdpSocket(0, 0)]
+    between = Channel.pair()
+    with wire() as (first, first_tun), wire() as (second, second_tun):
+        sides = []
+        for queue, tun in enumerate((first_tun, second_tun)):
+
+            def work(side: Side, own: Channel, other: Channel, queue: int = queue, tun: Any = tun) -> InboundWorker:
+                others = {1 - queue: between[queue]}
+                return InboundWorker(tun, side.udp, own, (other,), core, queue=queue, others=others)
+
+            sides.append(Side(work, sockets[queue]))
+        for side, end in zip(sides, (first, second), strict=True):
+            side.start()
+            end.kernel.setblocking(True)
+            end.kernel.settimeout(PATIENCE)
+        yield sides, [first.kernel, second.kernel]
+        for each in (*sides, *between, *sockets):
+            each.close()
+
+
+def test_what_another_worker_has_received_is_not_lost(
+    workers: tuple[list[Side], list[Any]], remotes: list[Remote]
+) -> None:
+    """The kernel joins what comes from one source: packets of several keypairs. Each gets its own, in order."""
+    sides, kernels = workers
+    seals = sealer(1, 8), sealer(2, 7)
+    for side, pair in zip(sides, (keypair(8), keypair(7, key=2)), strict=True):
+        receive_on(side, pair)
+    source = remotes[0]
+    source.socket.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, 32 + 48)
+    nobody, size = sealer(2, 9)(udp(4, bytes(20)))[0], 0
+    for turn in range(5):
+        packets = [udp(4, bytes([turn]) * 20, stream) for stream in range(4)]
+        mixed = [seals[number % 2](packet)[0] for number, packet in enumerate(packets)]
+        size += len(mixed[1]) + len(mixed[3])
+        source.send(sides[0].udp.port, b"".join([*mixed, nobody]))
+        for number, kernel in enumerate(kernels):
+            assert frames(kernel, 2) == packets[number::2]
+    own, others = sides[0].told(), sides[1].told()
+    assert sums(own, DataReceived)[0] == 10
+    assert sums(others, DataReceived) == (10, size)
+    assert {event.endpoint[:2] for event in others if isinstance(event, DataReceived)} == {source.endpoint}
+    assert drops(own) == {}
+    assert drops(others) == {DropReason.UNKNOWN_INDEX: 5}
+    # Its answers leave by the same way as others.
+    assert [type(each) for each in sides[1].other.receive() or []] == [SetEndpoint, UseKeypair]
+
+
+def test_a_handshake_message_is_anybody_s(workers: tuple[list[Side], list[Any]], remotes: list[Remote]) -> None:
+    sides, _kernels = workers
+    for side in sides:
+        side.tell(SetIdentity(PEER))
+        message = CookieJar(PEER).add_macs(bytes((1, 0, 0, 0)) + bytes(112), 0.0)
+        remotes[0].send(side.udp.port, message)
+        while not (events := side.told()):
+            pass
+        assert [(type(event), event.datagram) for event in events] == [(HandshakeReceived, message)]

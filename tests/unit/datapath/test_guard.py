@@ -59,7 +59,7 @@ class Peer:
 def worker(core: DatapathCore) -> Iterator[tuple[Side, Wire]]:
     udp_socket = UdpSocket(0, 0)
     with wire(takes_udp=False) as (end, tun):
-        side = Side(lambda _side, own, other: InboundWorker(tun, udp_socket, own, other, core), udp_socket)
+        side = Side(lambda _side, own, other: InboundWorker(tun, udp_socket, own, (other,), core), udp_socket)
         side.start()
         side.tell(SetIdentity(OURS))
         side.told()

@@ -60,7 +60,7 @@ class DatapathCore(Core, Protocol):
     def outflow(self, tun: Tun, udp: UdpSocket, channels: Sequence[Channel], taking: bool) -> Outflow:
         """What the outbound worker sleeps in. taking: whether packets may be taken from the device already."""
 
-    def inflow(self, tun: Tun, udp: UdpSocket, channel: Channel) -> Inflow:
+    def inflow(self, tun: Tun, udp: UdpSocket, channels: Sequence[Channel]) -> Inflow:
         """What the inbound worker sleeps in."""
 
 
@@ -106,8 +106,8 @@ class PythonDatapathCore(PythonCore):
     def outflow(self, tun: Tun, udp: UdpSocket, channels: Sequence[Channel], taking: bool) -> Outflow:
         return PythonOutflow(self, tun, udp, channels, taking)
 
-    def inflow(self, tun: Tun, udp: UdpSocket, channel: Channel) -> Inflow:
-        return PythonInflow(self, tun, udp, channel)
+    def inflow(self, tun: Tun, udp: UdpSocket, channels: Sequence[Channel]) -> Inflow:
+        return PythonInflow(self, tun, udp, channels)
 
 
 PYTHON = PythonDatapathCore()

@@ -43,7 +43,7 @@ class Outgoing(NamedTuple):
 
 
 class Incoming(NamedTuple):
-    """commands: look at the channel, before all else. received: datagrams, and where they are from. failed: packets
+    """commands: look at the channels, before all else. received: datagrams, and where they are from. failed: packets
     that TUN did not take. worked: packets were taken since the last time; urgent: keepalives among them. refused:
     handshake messages that the flow has dropped or answered by itself.
     """

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NoReturn, Optional
 
 from ..wireguard.aead import Buffer
+from ..wireguard.batch import Arrivals
 from ..wireguard.errors import DropReason
 from ..wireguard.events import AskForCookies, InstallKeypair, Path, RemoveKeypair, SetIdentity
 from ..wireguard.inbound import Inbound
@@ -19,19 +21,35 @@ from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import RemovePeer, Report, Reporter, SetPeer, Unbind
+from .worker import Misdirected, RemovePeer, Report, Reporter, SetPeer, Unbind
 
 
 class InboundWorker:
-    """One loop over two descriptors, asleep while neither has anything. `outbound` leads to the other worker."""
+    """One loop over a few descriptors, asleep while none has anything. `outbounds` lead to the outbound workers.
 
-    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, outbound: Channel, core: DatapathCore) -> None:
+    Of several inbound workers it is the one of a queue, and `others`, by theirs, lead to the rest.
+    """
+
+    def __init__(
+        self,
+        tun: Tun,
+        udp: UdpSocket,
+        channel: Channel,
+        outbounds: Sequence[Channel],
+        core: DatapathCore,
+        *,
+        queue: int = 0,
+        others: Mapping[int, Channel] = MappingProxyType({}),
+    ) -> None:
         self._tun = tun
         self._udp = udp
         self._channel = channel
-        self._outbound = outbound
-        self._flow = core.inflow(tun, udp, channel)
-        self._inbound = Inbound(core)
+        self._outbounds = outbounds
+        self._others = others
+        self._core = core
+        self._aside: Optional[Arrivals] = None  # of what other workers have received
+        self._flow = core.inflow(tun, udp, (channel, *others.values()))
+        self._inbound = Inbound(core, queue, 1 + len(others))
         self._reporter = Reporter(self._inbound, channel)
 
     def run(self) -> NoReturn:
@@ -42,6 +60,8 @@ class InboundWorker:
             found = flow.wait(timeout)
             if found.commands:
                 self._obey()
+                for channel in self._others.values():
+                    self._take_misdirected(channel)
                 self._reporter.worked()
             if found.received is not None:
                 self._take(*found.received)
@@ -59,13 +79,36 @@ class InboundWorker:
         inbound = self._inbound
         inbound.take(datagrams, source, time.monotonic(), self._flow.arrivals)
         self._reporter.worked()
-        # What the packets bring about, such as a new keypair or endpoint, must be known before they are answered.
-        commands = inbound.take_commands()
-        if commands:
-            self._outbound.send(commands)
+        self._tell_outbound()
         if self._flow.learns:
             for known in inbound.known_sources(source):
                 self._flow.learn(known)
+        if self._others:
+            for queue, misdirected in inbound.take_misdirected().items():
+                if not self._others[queue].send([Misdirected(misdirected, source)]):
+                    inbound.drop(DropReason.QUEUE_FULL, len(misdirected))
+
+    def _tell_outbound(self) -> None:
+        """What the packets bring about, such as a new keypair or endpoint, must be known before they are answered."""
+        commands = self._inbound.take_commands()
+        if commands:
+            for channel in self._outbounds:
+                channel.send(commands)
+
+    def _take_misdirected(self, channel: Channel) -> None:
+        """What other workers have received for this one."""
+        while True:
+            messages = channel.receive()
+            if messages is None:
+                return
+            for message in messages:
+                arrivals = self._aside = self._aside or self._core.arrivals()
+                arrivals.clear()
+                self._inbound.take(message.datagrams, message.source, time.monotonic(), arrivals)
+                self._tell_outbound()
+                failed = self._core.write(self._tun, arrivals)
+                if failed:
+                    self._inbound.drop(DropReason.WRITE_FAILED, failed)
 
     def _obey(self) -> None:
         while True:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Optional
 
 from ..wireguard.aead import Buffer
 from ..wireguard.errors import DropReason
 from ..wireguard.events import DropStaged, RemoveKeypair, SendKeepalive, SetEndpoint, UseKeypair
 from ..wireguard.outbound import Batch, Outbound
+from ..wireguard.queues import Share
 from .channel import Channel
 from .core import DatapathCore
 from .tun import Tun
@@ -23,15 +24,25 @@ from .worker import RemovePeer, Report, Reporter, RoutesChanged, SetFwmark, SetM
 
 
 class OutboundWorker:
-    """One loop over three descriptors, asleep while none has anything. `inbound` leads to the other worker."""
+    """One loop over a few descriptors, asleep while none has anything. `inbounds` lead to the inbound workers."""
 
-    def __init__(self, tun: Tun, udp: UdpSocket, channel: Channel, inbound: Channel, core: DatapathCore) -> None:
+    def __init__(
+        self,
+        tun: Tun,
+        udp: UdpSocket,
+        channel: Channel,
+        inbounds: Sequence[Channel],
+        core: DatapathCore,
+        *,
+        share: Optional[Share] = None,
+    ) -> None:
+        """share: of the keypairs' counters, where there are other outbound workers."""
         self._tun = tun
         self._udp = udp
-        self._channel = channel
-        self._inbound = inbound
+        self._channels = (channel, *inbounds)
+        self._inbounds = inbounds
         self._core = core
-        self._outbound = Outbound(tun.mtu, core)
+        self._outbound = Outbound(tun.mtu, core, share)
         self._outbound.port = udp.port
         self._reporter = Reporter(self._outbound, channel)
 
@@ -40,13 +51,13 @@ class OutboundWorker:
 
         waiting: packets stay in the device until TakePackets says that it is known whose they are.
         """
-        flow = self._flow = self._core.outflow(self._tun, self._udp, (self._channel, self._inbound), not waiting)
+        flow = self._flow = self._core.outflow(self._tun, self._udp, self._channels, not waiting)
         timeout = None
         while True:
             found = flow.wait(timeout)
             # Commands first: the packets may be answers to what they are about.
             if found.commands:
-                for channel in (self._channel, self._inbound):
+                for channel in self._channels:
                     self._obey(channel)
             if found.malformed:
                 self._outbound.drop(DropReason.MALFORMED_OUTGOING_PACKET, found.malformed)
@@ -61,9 +72,10 @@ class OutboundWorker:
             timeout = self._reporter.report()
 
     def _forward(self, packets: Sequence[Buffer]) -> None:
-        # They may be answers to what the other worker received a moment ago, on a new keypair or endpoint.
-        if self._inbound.waits():
-            self._obey(self._inbound)
+        # They may be answers to what an inbound worker received a moment ago, on a new keypair or endpoint.
+        for channel in self._inbounds:
+            if channel.waits():
+                self._obey(channel)
         self._send(self._outbound.send(packets, time.monotonic()))
         if self._flow.learns:
             known = self._outbound.known_destination()
@@ -88,7 +100,8 @@ class OutboundWorker:
     def _carry_out(self, command: Any) -> None:  # noqa: C901, PLR0912 (a branch a command)
         outbound = self._outbound
         if isinstance(command, UseKeypair):
-            self._send(outbound.use_keypair(command.peer, command.keypair, time.monotonic()))
+            now = time.monotonic()
+            self._send(outbound.use_keypair(command.peer, command.keypair, now, confirm=command.confirm))
         elif isinstance(command, SendKeepalive):
             self._send(outbound.send_keepalive(command.peer, time.monotonic()))
         elif isinstance(command, SetEndpoint):

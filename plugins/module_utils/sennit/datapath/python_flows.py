@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, cast
 
 from ..wireguard.batch import MAX_PAYLOAD, Arrivals, PythonOpener, PythonSealer, destination_of
-from ..wireguard.constants import REJECT_AFTER_MESSAGES, TRANSPORT_OVERHEAD
+from ..wireguard.constants import TRANSPORT_OVERHEAD
 from ..wireguard.errors import PacketError
 from ..wireguard.events import AskForCookies, Path
 from ..wireguard.inbound import KnownSource
@@ -89,7 +89,7 @@ class PythonOutflow:
             now = time.monotonic()
             # They may be about the packet: it may answer what the other worker has received a moment ago.
             commands = any_waits(self._channels)
-            if commands or route is None or now >= route.expires_at or route.sealer.counter >= REJECT_AFTER_MESSAGES:
+            if commands or route is None or now >= route.expires_at or not route.sealer.ready(1):
                 self.learns = len(packets) == 1
                 return Outgoing(commands, (packets,), worked=True)
             datagram = route.sealer.seal_one(packet)
@@ -137,17 +137,18 @@ class _Lane(NamedTuple):
 class PythonInflow:
     """See flow.Inflow. A turn is several receives and one write."""
 
-    def __init__(self, core: DatapathCore, tun: Tun, udp: UdpSocket, channel: Channel) -> None:
+    def __init__(self, core: DatapathCore, tun: Tun, udp: UdpSocket, channels: Sequence[Channel]) -> None:
         self.learns = False
         self.arrivals: Arrivals = core.arrivals()
         self._core = core
         self._tun = tun
         self._udp = udp
-        self._channel = channel
+        self._channels = channels
         self._descriptor = udp.socket.fileno()
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
-        self._poll.register(channel.socket, select.POLLIN)
+        for channel in channels:
+            self._poll.register(channel.socket, select.POLLIN)
         self._turn = False
         self._left = 0
         self._lanes: dict[bytes, _Lane] = {}  # by what datagrams begin with
@@ -182,7 +183,7 @@ class PythonInflow:
             length, size, source = received
             now = time.monotonic()
             # It may come on a keypair that was installed a moment ago.
-            commands = self._channel.waits()
+            commands = any_waits(self._channels)
             lane = self._lane(length, source, now) if length == size and not commands else None
             packet = lane.opener.open_one(arrivals.space()[:length], lane.known.allowed) if lane is not None else b""
             if lane is None or not packet:
@@ -216,7 +217,7 @@ class PythonInflow:
         if self._left <= BUDGET - ENOUGH and length + size <= MAX_PAYLOAD:
             self._left = 0
         # They may come on a keypair that was installed a moment ago.
-        return Incoming(self._channel.waits(), (datagrams, self._source))
+        return Incoming(any_waits(self._channels), (datagrams, self._source))
 
     def _lane(self, length: int, source: Path, now: float) -> Optional[_Lane]:
         """That of the datagram which was received last, if it may be taken by itself."""

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import fcntl
 import logging
 import os
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 from typing import Optional, Union
 
 from .base import DatapathError
+from .link import Links
 from .vnet import MAX_FRAME
 
 _TUNSETIFF = 0x400454CA
@@ -25,8 +28,11 @@ _SIOCGIFMTU = 0x8921
 _SIOCSIFMTU = 0x8922
 _SIOCSIFTXQLEN = 0x8943
 _IFF_TUN = 0x0001
+_IFF_MULTI_QUEUE = 0x0100
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
+_IFF_TUN_EXCL = 0x8000
+_FLAGS = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
 _F_CSUM, _F_TSO4, _F_TSO6, _F_USO4, _F_USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
 _TCP = _F_CSUM | _F_TSO4 | _F_TSO6
 _UDP = _F_USO4 | _F_USO6
@@ -39,24 +45,28 @@ _log = logging.getLogger(__name__)
 
 
 class Tun:
-    """An open TUN device. Reads and writes are frames: a vnet header and an IP packet."""
+    """An open TUN device, or one queue of it. Reads and writes are frames: a vnet header and an IP packet."""
 
-    def __init__(self, interface: str, mtu: int, kept: Optional[int] = None) -> None:
+    def __init__(self, interface: str, mtu: int, kept: Optional[int] = None, *, queues: int = 1) -> None:
         """Make the device, or take over a persistent one of that name. It stays down and without addresses.
 
         Where `kept` is a descriptor of such a device, it is as the agent before us left it. Raises DatapathError.
+
+        queues: how many there are to be, of which this is the first; the others by open_others().
         """
-        if kept is not None and _name(kept) != interface:
-            os.close(kept)
-            kept = None
+        kept_flags = 0
+        if kept is not None:
+            name, kept_flags = _describe(kept)
+            if name != interface or kept_flags & _FLAGS != _FLAGS:
+                os.close(kept)
+                kept = None
+        self.fd = _open() if kept is None else kept
+        self._flags = _FLAGS | (kept_flags & _IFF_MULTI_QUEUE)
         try:
-            self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) if kept is None else kept
-        except OSError as error:
-            raise DatapathError(f"cannot open /dev/net/tun: {error.strerror}") from error
-        try:
-            request = struct.pack("16sH22x", interface.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
             if kept is None:
-                fcntl.ioctl(self.fd, _TUNSETIFF, request)
+                self._flags = _attach(self.fd, interface, queues > 1)
+            if queues > 1 and not self._flags & _IFF_MULTI_QUEUE:
+                _log.info("%s: the TUN device has one queue; going on without more", interface)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
                 fcntl.ioctl(any_socket, _SIOCSIFMTU, struct.pack("16si20x", interface.encode(), mtu))
                 fcntl.ioctl(any_socket, _SIOCSIFTXQLEN, struct.pack("16si20x", interface.encode(), _QUEUE_LENGTH))
@@ -65,7 +75,24 @@ class Tun:
             raise DatapathError(f"cannot set up the TUN device {interface}: {error.strerror}") from error
         self.mtu = mtu
         self._interface = interface
+        self._missing = queues - 1 if self._flags & _IFF_MULTI_QUEUE else 0
         self.takes_udp = self._set_offloads(interface)
+
+    def open_others(self) -> list[Tun]:
+        """The queues besides this one. The kernel spreads flows over all of them. Raises DatapathError."""
+        others: list[Tun] = []
+        try:
+            for _number in range(self._missing):
+                # All but the descriptor is the device's.
+                another = copy.copy(self)
+                another.fd = _open()
+                others.append(another)
+                fcntl.ioctl(another.fd, _TUNSETIFF, _request(self._interface, self._flags))
+        except (OSError, DatapathError) as error:
+            for each in others:
+                each.close()
+            raise DatapathError(f"cannot open a queue of the TUN device {self._interface}: {error}") from error
+        return others
 
     def _set_offloads(self, interface: str) -> bool:
         """Return whether datagrams may be written joined, which came with their segmentation.
@@ -108,12 +135,52 @@ class Tun:
         os.close(self.fd)
 
 
-def _name(descriptor: int) -> str:
-    """Of the device, if it is one of ours; else empty."""
+def _open() -> int:
+    try:
+        return os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise DatapathError(f"cannot open /dev/net/tun: {error.strerror}") from error
+
+
+def _request(interface: str, flags: int) -> bytes:
+    """A struct ifreq."""
+    return struct.pack("16sH22x", interface.encode(), flags)
+
+
+def _attach(descriptor: int, interface: str, several: bool) -> int:
+    """Make the device, or take over one that nobody holds, with several queues if it can have them.
+
+    Returns its flags. A device that is there stays as it was made, and kernels before Linux 3.8 make no other: they
+    refuse what differs. Raises OSError.
+    """
+    wanted = _FLAGS | (_IFF_MULTI_QUEUE if several else 0)
+    try:
+        fcntl.ioctl(descriptor, _TUNSETIFF, _request(interface, wanted | _IFF_TUN_EXCL))
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EINVAL):
+            raise
+    else:
+        return wanted
+    with Links() as links:
+        there = links.find(interface)
+    if there is not None and there.carrier:
+        # Where there are several queues, the kernel would give us one beside those of whoever that is.
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    try:
+        fcntl.ioctl(descriptor, _TUNSETIFF, _request(interface, wanted))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        wanted ^= _IFF_MULTI_QUEUE
+        fcntl.ioctl(descriptor, _TUNSETIFF, _request(interface, wanted))
+    return wanted
+
+
+def _describe(descriptor: int) -> tuple[str, int]:
+    """Name and flags of the device; empty and 0 when it is none."""
     try:
         answer = fcntl.ioctl(descriptor, _TUNGETIFF, bytes(40))
     except OSError:
-        return ""
+        return "", 0
     name, flags = struct.unpack("16sH22x", answer)
-    wanted = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
-    return name.rstrip(b"\0").decode(errors="replace") if flags & wanted == wanted else ""
+    return name.rstrip(b"\0").decode(errors="replace"), flags

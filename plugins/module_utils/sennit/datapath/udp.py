@@ -44,15 +44,25 @@ _Way = tuple[tuple[Any, ...], sticky.Ancillary]
 """An endpoint's address as this socket takes it, and where packets to it leave from."""
 
 _log = logging.getLogger(__name__)
+_told: set[str] = set()
+
+
+def tell_once(what: str) -> None:
+    """In the log. What the kernel lacks for one socket, it lacks for all that follow."""
+    if what not in _told:
+        _told.add(what)
+        _log.info("%s", what)
 
 
 class UdpSocket:
     """A bound socket. Nothing it does blocks for another process that shares it: only sends wait, for buffer space."""
 
-    def __init__(self, port: int, fwmark: int) -> None:
-        """Bind the port (0: any) on every address. Raises DatapathError."""
+    def __init__(self, port: int, fwmark: int, beside: Optional[UdpSocket] = None) -> None:
+        """Bind the port (0: any) on every address, beside one that shares it if told so. Raises DatapathError."""
+        self.socket: socket.socket
+        self.family: int
         try:
-            self.socket, self.family = _open(port)
+            self.socket, self.family = _open(port) if beside is None else _open_beside(beside.socket)
         except OSError as error:
             raise DatapathError(f"cannot listen on UDP port {port}: {error.strerror}") from error
         self._fwmark = fwmark
@@ -85,7 +95,7 @@ class UdpSocket:
         try:
             self.socket.setsockopt(socket.IPPROTO_UDP, option, value)
         except OSError:
-            _log.info("this kernel has no %s; going on without it", name)
+            tell_once(f"this kernel has no {name}; going on without it")
             return False
         return True
 
@@ -258,7 +268,7 @@ def _open(port: int) -> tuple[socket.socket, int]:
     try:
         both = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     except OSError:
-        _log.info("this host has no IPv6; the underlay is IPv4 only")
+        tell_once("this host has no IPv6; the underlay is IPv4 only")
     else:
         try:
             both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -267,7 +277,7 @@ def _open(port: int) -> tuple[socket.socket, int]:
             both.close()
             if error.errno != errno.EADDRNOTAVAIL:  # IPv6 compiled in, but disabled
                 raise
-            _log.info("IPv6 is disabled on this host; the underlay is IPv4 only")
+            tell_once("IPv6 is disabled on this host; the underlay is IPv4 only")
         else:
             return both, socket.AF_INET6
     only = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -277,6 +287,20 @@ def _open(port: int) -> tuple[socket.socket, int]:
         only.close()
         raise
     return only, socket.AF_INET
+
+
+def _open_beside(other: socket.socket) -> tuple[socket.socket, int]:
+    """Another of the same family, on the same port."""
+    another = socket.socket(other.family, socket.SOCK_DGRAM)
+    try:
+        if other.family == socket.AF_INET6:
+            another.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        another.bind(other.getsockname())
+    except OSError:
+        another.close()
+        raise
+    return another, other.family
 
 
 def _address(endpoint: Endpoint, family: int) -> Optional[tuple[Any, ...]]:

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The userspace datapath: the protocol core in three processes around a TUN device and a UDP socket.
+"""The userspace datapath: the protocol core in three or more processes around a TUN device and a UDP port.
 
-    TUN -> outbound worker -> UDP        one process a direction, as one Python process uses one core
-    UDP -> inbound worker -> TUN
+    TUN -> outbound worker -> UDP        one process a direction, as one Python process uses one core;
+    UDP -> inbound worker -> TUN         on a host with more cores, several (queues.py)
     control process (the agent's own)    handshakes, keypairs, timers; idle while data flows
 
-The control process tells the workers what to do and they report what happened, over one channel each. A third one leads
-from the inbound worker to the outbound one: new endpoints and confirmed keypairs take the short way. TUN and UDP are
+The control process tells the workers what to do and they report what happened, over one channel each. Others lead
+from each inbound worker to each outbound one: new endpoints and confirmed keypairs take the short way. TUN and UDP are
 shared by all, and the handshake messages are sent from here.
 """
 
@@ -23,8 +23,10 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, Protocol, Union
 
 from ..wireguard.control import Control
 from ..wireguard.errors import DropReason
@@ -35,6 +37,7 @@ from ..wireguard.events import (
     Endpoint,
     HandshakeCompleted,
     HandshakeGaveUp,
+    HandshakeNeeded,
     InstallKeypair,
     PeerConfig,
     RemoveKeypair,
@@ -44,14 +47,14 @@ from ..wireguard.events import (
     SetIdentity,
     UseKeypair,
 )
-from . import link, sticky, worker
+from ..wireguard.queues import Share, queue_of
+from . import link, queues, sticky, worker
 from .base import USERSPACE, DatapathError, DatapathStatus, InterfaceGoneError
 from .channel import Channel
-from .core import choose
+from .core import DatapathCore, choose
 from .inbound_worker import InboundWorker
 from .outbound_worker import OutboundWorker
 from .tun import Tun
-from .udp import UdpSocket
 
 if TYPE_CHECKING:
     import asyncio
@@ -90,6 +93,17 @@ class _Worker:
         return True
 
 
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def _close_but(held: Iterable[_Closable], kept: Sequence[_Closable] = ()) -> None:
+    """A queue, a port and a channel are there for as long as somebody has a descriptor of them."""
+    for each in held:
+        if not any(each is one for one in kept):
+            each.close()
+
+
 class UserspaceDatapath:
     """See base.py."""
 
@@ -103,7 +117,11 @@ class UserspaceDatapath:
         self._fwmark = fwmark
         self._configured: dict[bytes, PeerConfig] = {}
         self._wanted: Mapping[bytes, PeerConfig] = {}
-        self._workers: list[_Worker] = []
+        self._outbounds: list[_Worker] = []
+        self._inbounds: list[_Worker] = []
+        self._marks: Optional[memoryview] = None  # where there are several outbound workers
+        # By peer, the outbound worker that holds packets for it, as far as is known.
+        self._holders: dict[bytes, _Worker] = {}
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._failure: Optional[asyncio.Future[None]] = None
         self._timer: Optional[asyncio.TimerHandle] = None
@@ -129,39 +147,38 @@ class UserspaceDatapath:
 
         To be called before anything large is imported: a worker keeps what is loaded now.
         """
-        self._tun = Tun(self._interface, self._mtu, kept)
+        number = queues.wanted()
+        self._tun = Tun(self._interface, self._mtu, kept, queues=number)
+        tuns = [self._tun]
         try:
-            self._udp = UdpSocket(self._port, self._fwmark)
+            tuns += self._tun.open_others()
+            self._udps = queues.open_sockets(self._port, self._fwmark, number)
         except DatapathError:
-            self._tun.close()
+            for each in tuns:
+                each.close()
             raise
+        self._udp = self._udps[0]
         self._port = self._udp.port
         self._index = socket.if_nametoindex(self._interface)
         # The port is bound while the link is up; that it can be is known now.
         self._up = self._tun.is_up()
         if not self._up:
             self._control.down()
-            self._udp.unbind()
+            self._unbind()
+        self._control.queues = len(self._udps)
         # What lives now is never looked at by the collector again, so that its pages stay shared with the workers.
         gc.collect()
         gc.freeze()
         self._taking_over = kept is not None
-        to_inbound, to_outbound = Channel.pair()
         core = choose()
         self._core = core.name
-
-        def send(channel: Channel) -> NoReturn:
-            to_outbound.close()
-            OutboundWorker(self._tun, self._udp, channel, to_inbound, core).run(waiting=kept is not None)
-
-        def receive(channel: Channel) -> NoReturn:
-            to_inbound.close()
-            InboundWorker(self._tun, self._udp, channel, to_outbound, core).run()
-
-        self._outbound = self._fork("sennit-outbound", send)
-        self._inbound = self._fork("sennit-inbound", receive)
-        to_inbound.close()
-        to_outbound.close()
+        self._marks = queues.marks() if len(tuns) > 1 else None
+        try:
+            self._start_workers(tuns, core)
+        finally:
+            # The workers have them. With the first one alone the device stays over a restart.
+            for each in tuns[1:]:
+                each.close()
 
     @property
     def private_key(self) -> bytes:
@@ -188,7 +205,7 @@ class UserspaceDatapath:
         self._private_key = private_key
         own = self._control.public_key
         if self._configured.pop(own, None) is not None:
-            self._gather_for_both(worker.RemovePeer(own))
+            self._gather_for(self._workers, worker.RemovePeer(own))
         self._settle()
 
     def set_listen_port(self, port: int) -> None:
@@ -204,20 +221,26 @@ class UserspaceDatapath:
 
     def _bind(self, port: int) -> None:
         """Raises DatapathError."""
-        udp = UdpSocket(port, self._fwmark)
-        for each in self._workers:
-            self._tell(each, udp.socket)
-        self._udp.close()
-        self._udp, self._port = udp, udp.port
+        udps = queues.open_sockets(port, self._fwmark, len(self._udps))
+        if len(udps) != len(self._udps):
+            udps[0].close()
+            raise DatapathError(f"the kernel no longer steers datagrams on port {udps[0].port}")
+        for workers in (self._inbounds, self._outbounds):
+            for number, each in enumerate(workers):
+                self._tell(each, udps[number % len(udps)].socket)
+        for udp in self._udps:
+            udp.close()
+        self._udps, self._udp, self._port = udps, udps[0], udps[0].port
 
     def set_fwmark(self, fwmark: int) -> None:
         """Mark the underlay's packets, or with 0 do not. Raises DatapathError, and then nothing has changed."""
         if fwmark == self._fwmark:
             return
-        self._udp.mark(fwmark)
+        for udp in self._udps:
+            udp.mark(fwmark)
         self._fwmark = fwmark
         self._ways.mark_changed(fwmark)
-        self._tell(self._outbound, worker.SetFwmark(fwmark))
+        self._tell_all(self._outbounds, worker.SetFwmark(fwmark))
 
     def configure(self, peers: Mapping[bytes, PeerConfig]) -> None:
         """Have exactly these peers. Those that stay keep their sessions. Raises ValueError for a malformed one."""
@@ -249,7 +272,7 @@ class UserspaceDatapath:
             self._settle()
         self._ways.keep(self._configured)
         if self._taking_over:
-            self._tell(self._outbound, worker.TakePackets())
+            self._tell_all(self._outbounds, worker.TakePackets())
             self._taking_over = False
 
     def _change_peer(self, public_key: bytes, config: Optional[PeerConfig]) -> None:
@@ -258,11 +281,12 @@ class UserspaceDatapath:
         if config is None:
             self._configured.pop(public_key, None)
             self._control.remove_peer(public_key)
-            self._gather_for_both(worker.RemovePeer(public_key))
+            self._holders.pop(public_key, None)
+            self._gather_for(self._workers, worker.RemovePeer(public_key))
             return
         self._control.set_peer(config)
         if before is None or before.allowed_ips != config.allowed_ips:
-            self._gather_for_both(worker.SetPeer(public_key, config.allowed_ips))
+            self._gather_for(self._workers, worker.SetPeer(public_key, config.allowed_ips))
         self._configured[public_key] = config
 
     def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
@@ -313,7 +337,7 @@ class UserspaceDatapath:
         return DatapathStatus(USERSPACE, self._port, self._control.status(), drops, self._core)
 
     async def exact_status(self) -> DatapathStatus:
-        """As status(), when both workers have told what they have counted so far; for while run() runs."""
+        """As status(), when all workers have told what they have counted so far; for while run() runs."""
         if self._loop is None:
             raise DatapathError("the datapath does not run")
         self._notice_up()
@@ -335,11 +359,52 @@ class UserspaceDatapath:
             each.channel.close()
             os.kill(each.pid, signal.SIGKILL)
             os.waitpid(each.pid, 0)
-        self._workers.clear()
-        self._udp.close()
+        self._outbounds.clear()
+        self._inbounds.clear()
+        for udp in self._udps:
+            udp.close()
         self._tun.close()
 
     # --- the workers
+
+    @property
+    def _workers(self) -> list[_Worker]:
+        # A keypair is installed before it is used.
+        return self._inbounds + self._outbounds
+
+    def _start_workers(self, tuns: Sequence[Tun], core: DatapathCore) -> None:
+        """One for each queue of the TUN device, and one for each socket."""
+        udps, waiting = self._udps, self._taking_over
+        outbounds, inbounds = range(len(tuns)), range(len(udps))
+        # From the first of the two worker's end to the second one's.
+        short = {(inbound, outbound): Channel.pair() for inbound in inbounds for outbound in outbounds}
+        between = {(one, other): Channel.pair() for other in inbounds for one in range(other)}
+        marks = self._marks
+        ends = [end for pair in (*short.values(), *between.values()) for end in pair]
+
+        def send(number: int, channel: Channel) -> NoReturn:
+            to_inbounds = [short[inbound, number][1] for inbound in inbounds]
+            share = Share(number, len(tuns), marks) if marks is not None else None
+            tun, udp = tuns[number], udps[number % len(udps)]
+            _close_but((*ends, *tuns, *udps), (*to_inbounds, tun, udp))
+            OutboundWorker(tun, udp, channel, to_inbounds, core, share=share).run(waiting)
+
+        def receive(number: int, channel: Channel) -> NoReturn:
+            to_outbounds = [short[number, outbound][0] for outbound in outbounds]
+            others = {
+                other: between[number, other][0] if number < other else between[other, number][1]
+                for other in inbounds
+                if other != number
+            }
+            tun, udp = tuns[number % len(tuns)], udps[number]
+            _close_but((*ends, *tuns, *udps), (*to_outbounds, *others.values(), tun, udp))
+            InboundWorker(tun, udp, channel, to_outbounds, core, queue=number, others=others).run()
+
+        for number in outbounds:
+            self._outbounds.append(self._fork("sennit-outbound", partial(send, number)))
+        for number in inbounds:
+            self._inbounds.append(self._fork("sennit-inbound", partial(receive, number)))
+        _close_but(ends)
 
     def _fork(self, name: str, work: Callable[[Channel], NoReturn]) -> _Worker:
         ours, theirs = Channel.pair()
@@ -357,9 +422,7 @@ class UserspaceDatapath:
             self.close()
             raise DatapathError(f"cannot start {name}: {error.strerror}") from error
         theirs.close()
-        started = _Worker(name, pid, ours)
-        self._workers.append(started)
-        return started
+        return _Worker(name, pid, ours)
 
     def _readable(self, sender: _Worker) -> None:
         events: list[Any] = []
@@ -378,6 +441,8 @@ class UserspaceDatapath:
             if isinstance(event, worker.Report):
                 self._reported(event)
             else:
+                if isinstance(event, HandshakeNeeded) and event.peer in self._configured:
+                    self._holders[event.peer] = sender
                 self._control.receive(event, now, wall)
         self._settle()
         if self._control.handshakes_waiting() and not self._handling:
@@ -407,8 +472,8 @@ class UserspaceDatapath:
         if len(receiver.gathered) >= _MOST_COMMANDS:
             self._tell_gathered()
 
-    def _gather_for_both(self, command: Any) -> None:
-        for each in self._workers:
+    def _gather_for(self, receivers: Iterable[_Worker], command: Any) -> None:
+        for each in receivers:
             self._gather(each, command)
 
     def _tell_gathered(self) -> None:
@@ -417,6 +482,10 @@ class UserspaceDatapath:
             if each.gathered:
                 commands, each.gathered = each.gathered, []
                 self._tell(each, *commands)
+
+    def _tell_all(self, receivers: Iterable[_Worker], command: Any) -> None:
+        for each in receivers:
+            self._tell(each, command)
 
     def _writable(self, receiver: _Worker) -> None:
         try:
@@ -454,7 +523,7 @@ class UserspaceDatapath:
         else:
             if mtu != self._mtu:
                 self._mtu = mtu
-                self._tell(self._outbound, worker.SetMtu(mtu))
+                self._tell_all(self._outbounds, worker.SetMtu(mtu))
         if self._up and (was_down or not self._tun.is_up()):
             self._link_down()
         self._notice_up()
@@ -468,9 +537,13 @@ class UserspaceDatapath:
         self._up = False
         self._control.down()
         self._settle()
-        self._udp.unbind()
-        self._gather_for_both(worker.Unbind())
+        self._unbind()
+        self._gather_for(self._workers, worker.Unbind())
         self._tell_gathered()
+
+    def _unbind(self) -> None:
+        for udp in self._udps:
+            udp.unbind()
 
     def _notice_up(self) -> None:
         """Be up if the link is. The notification may come later than what it has made possible."""
@@ -505,7 +578,7 @@ class UserspaceDatapath:
         self._look = None
         started = time.monotonic()
         self._udp.routes_changed()
-        self._tell(self._outbound, worker.RoutesChanged())
+        self._tell_all(self._outbounds, worker.RoutesChanged())
         for peer in self._ways.changed():
             self._control.forget_source(peer, started + _ANSWERS_COME_FOR)
         self._settle()
@@ -539,15 +612,38 @@ class UserspaceDatapath:
             self._tell_gathered()
             if not self._udp.send_now(command.datagram, command.endpoint):
                 self._control.drops[DropReason.SEND_FAILED] += 1
-        elif isinstance(command, (SetIdentity, AskForCookies, InstallKeypair)):
-            self._gather(self._inbound, command)
-        elif isinstance(command, (UseKeypair, SetEndpoint, SendKeepalive, DropStaged)):
-            if isinstance(command, SetEndpoint):
-                self._ways.use(command.peer, command.endpoint)
-            self._gather(self._outbound, command)
-        elif isinstance(command, RemoveKeypair):
-            self._gather_for_both(command)
         elif isinstance(command, HandshakeCompleted):
             _log.debug("handshake with %s complete", command.peer.hex())
         elif isinstance(command, HandshakeGaveUp):
             _log.info("peer %s does not answer handshakes", command.peer.hex())
+        elif isinstance(command, (SetIdentity, AskForCookies, InstallKeypair)):
+            self._gather_for_inbound(command)
+        else:
+            self._gather_for_outbound(command)
+            if isinstance(command, RemoveKeypair):
+                self._gather_for(self._inbounds, command)
+
+    def _gather_for_inbound(self, command: Union[SetIdentity, AskForCookies, InstallKeypair]) -> None:
+        if not isinstance(command, InstallKeypair):
+            # Not every handshake message comes where they belong.
+            self._gather_for(self._inbounds, command)
+            return
+        if self._marks is not None:
+            # The number was another keypair's before.
+            self._marks[command.keypair.number % len(self._marks)] = 0
+        self._gather(self._inbounds[queue_of(command.keypair.local_index, len(self._inbounds))], command)
+
+    def _gather_for_outbound(
+        self, command: Union[UseKeypair, RemoveKeypair, SetEndpoint, SendKeepalive, DropStaged]
+    ) -> None:
+        """All of them, but one alone sends an empty packet."""
+        if isinstance(command, UseKeypair):
+            first = self._holders.pop(command.peer, self._outbounds[0])
+            for each in self._outbounds:
+                self._gather(each, command if each is first else replace(command, confirm=False))
+        elif isinstance(command, SendKeepalive):
+            self._gather(self._outbounds[0], command)
+        else:
+            if isinstance(command, SetEndpoint):
+                self._ways.use(command.peer, command.endpoint)
+            self._gather_for(self._outbounds, command)

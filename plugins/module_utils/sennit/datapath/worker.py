@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the two worker processes have in common: how they start, report, and end."""
+"""What the worker processes have in common: how they start, report, and end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable, NoReturn, Optional, Protocol, Union
 
-from ..wireguard.events import Event
+from ..wireguard.events import Event, Path
 from .channel import Channel
 
 REPORT_INTERVAL = 1.0
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SetPeer:
-    """For both workers: add the peer, or give it other allowed IPs."""
+    """For all workers: add the peer, or give it other allowed IPs."""
 
     public_key: bytes
     allowed_ips: tuple[str, ...]
@@ -36,7 +36,7 @@ class SetPeer:
 
 @dataclass(frozen=True)
 class RemovePeer:
-    """For both workers: forget the peer."""
+    """For all workers: forget the peer."""
 
     public_key: bytes
 
@@ -72,9 +72,17 @@ class SetMtu:
 
 @dataclass(frozen=True)
 class Report:
-    """For both workers: report at once; this comes back behind the events up to now."""
+    """For all workers: report at once; this comes back behind the events up to now."""
 
     number: int
+
+
+@dataclass(frozen=True)
+class Misdirected:
+    """From one inbound worker for another: datagrams from one source that are the other's."""
+
+    datagrams: list[bytes]
+    source: Path
 
 
 class Half(Protocol):

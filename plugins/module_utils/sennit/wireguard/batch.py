@@ -25,6 +25,7 @@ from .constants import (
     TRANSPORT_OVERHEAD,
     TYPE_TRANSPORT,
 )
+from .queues import ALL, Counters
 from .replay import ReplayWindow
 
 HEADER = Struct("<IIQ")
@@ -156,6 +157,11 @@ class Sealer(Protocol):
     counter: int
     mtu: int
 
+    def ready(self, number: int) -> bool:
+        """Whether so many packets may be sealed; to be asked before they are. Other sealers of the keypair may have
+        brought the counter up.
+        """
+
     def seal(self, packets: Sequence[Buffer]) -> tuple[Sequence[Buffer], int]:
         """Seal packets under the next counters; also return their length with padding."""
 
@@ -183,7 +189,7 @@ class Core(Protocol):
 
     name: str
 
-    def sealer(self, key: bytes, remote_index: int, mtu: int) -> Sealer: ...
+    def sealer(self, key: bytes, remote_index: int, mtu: int, counters: Counters = ALL) -> Sealer: ...
 
     def opener(self, key: bytes, local_index: int) -> Opener: ...
 
@@ -202,15 +208,24 @@ def _sealed_size(length: int, mtu: int) -> int:
 class PythonSealer:
     """See Sealer."""
 
-    __slots__ = ("_aead", "_beginning", "_index", "_sent", "counter", "mtu")
+    __slots__ = ("_aead", "_beginning", "_index", "_mark", "_sent", "_stride", "counter", "mtu")
 
-    def __init__(self, key: bytes, remote_index: int, mtu: int) -> None:
+    def __init__(self, key: bytes, remote_index: int, mtu: int, counters: Counters = ALL) -> None:
         self._aead: Aead = new_aead(key)
         self._index = remote_index
         self._beginning = _BEGINNING.pack(TYPE_TRANSPORT, remote_index)
         self.mtu = mtu
-        self.counter = 0
+        self.counter, self._stride, self._mark = counters
         self._sent: Optional[Sent] = None
+
+    def ready(self, number: int) -> bool:
+        mark, stride = self._mark, self._stride
+        if mark is not None:
+            behind = mark[0] - self.counter
+            if behind > 0:
+                self.counter += -(-behind // stride) * stride
+            mark[0] = self.counter
+        return self.counter + number * stride <= REJECT_AFTER_MESSAGES
 
     def seal(self, packets: Sequence[Buffer]) -> tuple[Sequence[Buffer], int]:
         if len(packets) == 1:
@@ -224,7 +239,7 @@ class PythonSealer:
         buffer = bytearray(total)
         view = memoryview(buffer)
         pack, pack_nonce, encrypt_into = HEADER.pack_into, _NONCE.pack, self._aead.encrypt_into
-        index, counter = self._index, self.counter
+        index, counter, stride = self._index, self.counter, self._stride
         at = 0
         for packet, size in zip(packets, sizes):
             padding = size - TRANSPORT_OVERHEAD - len(packet)
@@ -232,7 +247,7 @@ class PythonSealer:
             end = at + size
             pack(buffer, at, TYPE_TRANSPORT, index, counter)
             encrypt_into(pack_nonce(counter), padded, None, view[at + TRANSPORT_HEADER_LENGTH : end])
-            counter += 1
+            counter += stride
             at = end
         self.counter = counter
         pieces = []
@@ -250,7 +265,7 @@ class PythonSealer:
         if padding > 0:
             packet += _PADDING[:padding]
         number = self.counter.to_bytes(8, "little")
-        self.counter += 1
+        self.counter += self._stride
         return self._beginning + number + self._aead.encrypt(_NONCE_PREFIX + number, packet, None)
 
     def count(self, size: int, now: float) -> None:
@@ -476,8 +491,8 @@ class PythonCore:
 
     name = "python"
 
-    def sealer(self, key: bytes, remote_index: int, mtu: int) -> Sealer:
-        return PythonSealer(key, remote_index, mtu)
+    def sealer(self, key: bytes, remote_index: int, mtu: int, counters: Counters = ALL) -> Sealer:
+        return PythonSealer(key, remote_index, mtu, counters)
 
     def opener(self, key: bytes, local_index: int) -> Opener:
         return PythonOpener(key, local_index)

@@ -77,6 +77,7 @@ from .load import LoadMonitor, RateLimiter
 from .messages import CookieReply, Initiation, Response, message_type
 from .noise import InitiatorHandshake, ResponderHandshake, StaticKeys, TransportKeys
 from .peer import Peer, PeerStatus
+from .queues import Numbers, queue_of
 from .timers import DeadlineQueue, Expired
 
 # Refused only after a Diffie-Hellman or more.
@@ -97,9 +98,13 @@ class Control:
     def __init__(self, private_key: bytes, *, random: Callable[[int], bytes] = os.urandom) -> None:
         """random(n) gives n random bytes. See set_private_key() for the key."""
         self.drops: Counter[DropReason] = Counter()
+        self.queues = 1
+        """Of inbound, see queues.py; to be set before there are handshakes."""
         self._random = random
         self._peers: dict[bytes, Peer] = {}
         self._indices: dict[int, Peer] = {}
+        self._numbers = Numbers()  # of keypairs
+        self._places = Numbers()  # of peers
         self._deadlines = DeadlineQueue()
         self._load = LoadMonitor()
         self._limiter = RateLimiter()
@@ -143,7 +148,8 @@ class Control:
             raise ValueError("a device cannot be its own peer")
         peer = self._peers.get(config.public_key)
         if peer is None:
-            peer = self._peers[config.public_key] = Peer(config, self._static, self._random)
+            peer = Peer(config, self._static, self._random, self._places.take())
+            self._peers[config.public_key] = peer
             endpoint_before = None
         else:
             endpoint_before = peer.config.endpoint
@@ -162,6 +168,7 @@ class Control:
             self._forget_handshake(peer)
             self._remove_keypairs(peer, peer.keypairs.clear())
             self._deadlines.remove(public_key)
+            self._places.give_back(peer.place)
 
     def down(self) -> None:
         """The interface is down: every session ends, no timer runs, nothing is sent. What was counted stays."""
@@ -396,7 +403,7 @@ class Control:
         if peer.static_static is None:
             raise PacketError(DropReason.LOW_ORDER_POINT)
         peer.admit_initiation(handshake.read_timestamp(peer.static_static), now)
-        local_index = self._free_index()
+        local_index = self._free_index(peer)
         response, keys = handshake.respond(peer.config.preshared_key, self._random(KEY_LENGTH), local_index)
         # An initiation says that the peer is heard from there, not that it hears us there. While a session is up, that
         # goes on where it is until the first packet of the new one.
@@ -460,7 +467,7 @@ class Control:
         """One in place of that under way, if there is one."""
         self._forget_handshake(peer)
         peer.last_timestamp_sent = tai64n.later(wall, peer.last_timestamp_sent)
-        local_index = self._free_index()
+        local_index = self._free_index(peer)
         self._indices[local_index] = peer
         return InitiatorHandshake(
             self._static,
@@ -487,7 +494,8 @@ class Control:
         self, peer: Peer, keys: TransportKeys, local_index: int, remote_index: int, now: float, *, initiator: bool
     ) -> Keypair:
         """Make the keypair. It is installed for receiving before anything tells the other side that it exists."""
-        keypair = Keypair(keys.send, keys.receive, local_index, remote_index, now, initiator)
+        number = self._numbers.take()
+        keypair = Keypair(keys.send, keys.receive, local_index, remote_index, now, initiator, number)
         self._indices[local_index] = peer
         self._commands.append(InstallKeypair(peer.public_key, keypair))
         peer.timers.session_derived(now)
@@ -550,11 +558,11 @@ class Control:
             peer.endpoint = endpoint
             self._commands.append(SetEndpoint(peer.public_key, endpoint))
 
-    def _free_index(self) -> int:
-        """A random index that names nothing yet, so that it tells an observer nothing either."""
+    def _free_index(self, peer: Peer) -> int:
+        """A random index of the peer's queue that names nothing yet, so that it tells an observer nothing either."""
         while True:
             index = int.from_bytes(self._random(4), "little")
-            if index not in self._indices:
+            if index not in self._indices and queue_of(index, self.queues) == peer.place % self.queues:
                 return index
 
     def _forget_handshake(self, peer: Peer) -> None:
@@ -565,6 +573,7 @@ class Control:
     def _remove_keypairs(self, peer: Peer, keypairs: list[Keypair]) -> None:
         for keypair in keypairs:
             del self._indices[keypair.local_index]
+            self._numbers.give_back(keypair.number)
             peer.heard_from.pop(keypair.local_index, None)
             self._commands.append(RemoveKeypair(peer.public_key, keypair.local_index))
 

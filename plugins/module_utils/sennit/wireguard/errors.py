@@ -31,6 +31,7 @@ class DropReason(str, Enum):
     INVALID_COOKIE_REPLY = "invalid-cookie-reply"
 
     # Transport data from a peer.
+    QUEUE_FULL = "queue-full"
     EXPIRED_KEYPAIR = "expired-keypair"
     DATA_AUTHENTICATION = "data-authentication"
     REPLAYED_COUNTER = "replayed-counter"

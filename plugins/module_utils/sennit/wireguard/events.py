@@ -152,10 +152,14 @@ class InstallKeypair:
 
 @dataclass(frozen=True)
 class UseKeypair:
-    """For outbound: send with this keypair from now on, staged packets first; as initiator an empty one if none is."""
+    """For outbound: send with this keypair from now on, staged packets first; as initiator an empty one if none is.
+
+    confirm: without it no empty one, as another outbound worker sends a first packet.
+    """
 
     peer: bytes
     keypair: Keypair
+    confirm: bool = True
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from .events import (
     UseKeypair,
 )
 from .keypair import Keypair
+from .queues import queue_of
 
 _HANDSHAKE_LENGTHS = {
     TYPE_INITIATION: INITIATION_LENGTH,
@@ -99,12 +100,15 @@ class Inbound:
 
     `urgent` is true while an event waits that must not be held back to be summed up with later ones; `due` is when
     those are to be told at the latest that may wait for a moment, infinite while there are none.
+    Of several queues it is one, by its number, and sets aside what belongs to another (queues.py).
     """
 
-    def __init__(self, core: Optional[Core] = None) -> None:
+    def __init__(self, core: Optional[Core] = None, queue: int = 0, queues: int = 1) -> None:
         self.urgent = False
         self.due = _NEVER
         self._core: Core = core or PythonCore()
+        self._queue, self._queues = queue, queues
+        self._misdirected: dict[int, list[bytes]] = {}
         self._mac1: Optional[Mac1Checker] = None
         self._allowed_ips = AllowedIPs()
         self._peers: dict[bytes, dict[int, _Session]] = {}
@@ -181,7 +185,7 @@ class Inbound:
                 self._handshake(kind, datagram, source, now)
                 at += 1
                 continue
-            session = self._usable_session(index, now)
+            session = self._usable_session(index, datagram, now)
             if session is None:
                 at += 1
                 continue
@@ -275,10 +279,19 @@ class Inbound:
         self._confirmed.clear()
         return commands
 
-    def _usable_session(self, index: int, now: float) -> Optional[_Session]:
+    def take_misdirected(self) -> dict[int, list[bytes]]:
+        """By queue, datagrams of the last take() that are another's: the kernel joins what comes from one source."""
+        misdirected, self._misdirected = self._misdirected, {}
+        return misdirected
+
+    def _usable_session(self, index: int, datagram: Buffer, now: float) -> Optional[_Session]:
         session = self._sessions.get(index)
         if session is None:
-            self.drop(DropReason.UNKNOWN_INDEX)
+            queue = queue_of(index, self._queues)
+            if queue == self._queue:
+                self.drop(DropReason.UNKNOWN_INDEX)
+            else:
+                self._misdirected.setdefault(queue, []).append(bytes(datagram))
         elif now >= session.expires_at:
             self.drop(DropReason.EXPIRED_KEYPAIR)
             session = None

@@ -15,6 +15,7 @@ class Keypair:
 
     local_index is ours: the peer writes it into the packets it sends to us. remote_index is the peer's.
     created_at is on the monotonic clock, in seconds. initiator: whether we started the handshake.
+    number: a small one, its own while it lives.
 
     Python cannot overwrite a bytes object; a keypair is erased by dropping every reference to it.
     """
@@ -25,3 +26,4 @@ class Keypair:
     remote_index: int
     created_at: float
     initiator: bool
+    number: int = 0

@@ -19,10 +19,11 @@ from .addresses import packed_address
 from .aead import Buffer
 from .allowed_ips import AllowedIPs
 from .batch import Core, PythonCore, Sealer
-from .constants import REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, STAGED_PACKETS, TRANSPORT_OVERHEAD
+from .constants import REJECT_AFTER_TIME, STAGED_PACKETS, TRANSPORT_OVERHEAD
 from .errors import DropReason
 from .events import DataSent, Dropped, Event, HandshakeNeeded, KeepaliveSent, Path
 from .keypair import Keypair
+from .queues import ALL, Share
 
 _UDP = 17
 _PORTS = Struct("!HH")
@@ -84,13 +85,15 @@ class Outbound:
     `urgent` is true while an event waits that must not be held back to be summed up with later ones, and none has to be
     told by a time that is `due`.
     `port` is the one that datagrams are sent from, 0 while that is not known.
+    share: of the keypairs' counters, where others seal on the same keypairs.
     """
 
-    def __init__(self, mtu: int, core: Optional[Core] = None) -> None:
+    def __init__(self, mtu: int, core: Optional[Core] = None, share: Optional[Share] = None) -> None:
         self.urgent = False
         self.due = float("inf")
         self.port = 0
         self._mtu = mtu
+        self._share = share
         self._core: Core = core or PythonCore()
         self._allowed_ips = AllowedIPs()
         self._peers: dict[bytes, _Peer] = {}
@@ -134,10 +137,11 @@ class Outbound:
             peer.endpoint_address = packed_address(endpoint[0])
             self._route = (None, None)
 
-    def use_keypair(self, public_key: bytes, keypair: Keypair, now: float) -> list[Batch]:
+    def use_keypair(self, public_key: bytes, keypair: Keypair, now: float, *, confirm: bool = True) -> list[Batch]:
         """Send with this keypair from now on; return what was staged, sealed.
 
         An initiator with nothing staged sends an empty packet: the responder waits for a first one (section 5.1).
+        Without `confirm` that is left to another worker.
         A keypair that was in use already, or that is older than one that was, is not taken up again: its counter would
         begin anew, and a counter is never used twice.
         """
@@ -150,9 +154,10 @@ class Outbound:
         if keypair.local_index in peer.used:
             return []
         peer.used += (keypair.local_index,)
-        sealer = self._core.sealer(keypair.send_key, keypair.remote_index, self._mtu)
+        counters = self._share.counters(keypair) if self._share is not None else ALL
+        sealer = self._core.sealer(keypair.send_key, keypair.remote_index, self._mtu, counters)
         peer.session = _Session(keypair, sealer)
-        return self.send_keepalive(public_key, now) if keypair.initiator else self._flush(peer, now)
+        return self.send_keepalive(public_key, now) if keypair.initiator and confirm else self._flush(peer, now)
 
     def remove_keypair(self, public_key: bytes, local_index: int) -> None:
         peer = self._peers.get(public_key)
@@ -239,11 +244,7 @@ class Outbound:
         if endpoint is None:
             self.drop(DropReason.NO_ENDPOINT, len(packets))
             return []
-        if (
-            session is None
-            or now >= session.expires_at
-            or session.sealer.counter + len(packets) > REJECT_AFTER_MESSAGES
-        ):
+        if session is None or now >= session.expires_at or not session.sealer.ready(len(packets)):
             peer.session = None
             self._stage(peer, packets)
             return []

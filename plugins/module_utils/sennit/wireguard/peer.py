@@ -101,6 +101,7 @@ class Peer:
         "last_timestamp_received",
         "last_timestamp_sent",
         "latest_handshake",
+        "place",
         "rekeyed_late",
         "rx_bytes",
         "timers",
@@ -108,8 +109,10 @@ class Peer:
         "unanswered",
     )
 
-    def __init__(self, config: PeerConfig, static: StaticKeys, random: Callable[[int], bytes]) -> None:
+    def __init__(self, config: PeerConfig, static: StaticKeys, random: Callable[[int], bytes], place: int) -> None:
+        """place: a small number, its own while it is there; it says which inbound queue is the peer's."""
         self.config = config
+        self.place = place
         self.endpoint: Path | None = None
         self.endpoint_at = float("-inf")
         """When it was found there."""

@@ -20,6 +20,7 @@ from typing import Optional
 from ...wireguard.aead import Buffer
 from ...wireguard.batch import Allowed, Arrivals, Datagrams, Opened, Piece, Received, Sent, destination_of
 from ...wireguard.constants import KEY_LENGTH
+from ...wireguard.queues import ALL, Counters
 from ..channel import Channel
 from ..core import Intake, NativeError
 from ..tun import Tun
@@ -76,14 +77,18 @@ _KNOWN_TAG = bytes.fromhex("4eb972c9a8fb3a1b382bb4d36f5ffad1")
 
 
 class _Sealer:
-    __slots__ = ("_core", "handle", "state")
+    __slots__ = ("_core", "_mark", "handle", "state")
 
-    def __init__(self, core: NativeCore, key: bytes, index: int, mtu: int) -> None:
+    def __init__(self, core: NativeCore, key: bytes, index: int, mtu: int, counters: Counters) -> None:
         self._core = core
         self.handle: int = core.library.batch_sealer_new(_checked(key), index, mtu)
         if not self.handle:
             raise MemoryError("libcrypto gives no cipher")
         self.state = SealerState.from_address(self.handle)
+        self.state.counter, self.state.stride, mark = counters
+        if mark is not None:
+            self._mark = ctypes.c_uint64.from_buffer(mark)  # kept as long as C has its address
+            self.state.mark = ctypes.addressof(self._mark)
 
     @property
     def counter(self) -> int:
@@ -100,6 +105,9 @@ class _Sealer:
     @mtu.setter
     def mtu(self, mtu: int) -> None:
         self.state.mtu = mtu
+
+    def ready(self, number: int) -> bool:
+        return bool(self._core.library.batch_ready(self.handle, number))
 
     def seal(self, packets: Sequence[Buffer]) -> tuple[Sequence[Buffer], int]:
         core = self._core
@@ -225,8 +233,8 @@ class NativeCore:
         self._out: Optional[tuple[Memory, Memory]] = None
         self._queue: Optional[tuple[Memory, Memory]] = None
 
-    def sealer(self, key: bytes, remote_index: int, mtu: int) -> _Sealer:
-        return _Sealer(self, key, remote_index, mtu)
+    def sealer(self, key: bytes, remote_index: int, mtu: int, counters: Counters = ALL) -> _Sealer:
+        return _Sealer(self, key, remote_index, mtu, counters)
 
     def opener(self, key: bytes, local_index: int) -> _Opener:
         return _Opener(self.library, key, local_index)
@@ -295,8 +303,8 @@ class NativeCore:
     def outflow(self, tun: Tun, udp: UdpSocket, channels: Sequence[Channel], taking: bool) -> NativeOutflow:
         return NativeOutflow(self, tun, udp, channels, taking)
 
-    def inflow(self, tun: Tun, udp: UdpSocket, channel: Channel) -> NativeInflow:
-        return NativeInflow(self, tun, udp, channel)
+    def inflow(self, tun: Tun, udp: UdpSocket, channels: Sequence[Channel]) -> NativeInflow:
+        return NativeInflow(self, tun, udp, channels)
 
 
 def load(path: str) -> NativeCore:
@@ -353,6 +361,7 @@ def _declare(library: ctypes.CDLL) -> None:
         ("batch_read", None, ctypes.c_int, pointer, number, number, pointer, pointer, pointer),
         ("batch_sealer_new", pointer, ctypes.c_char_p, number, number),
         ("batch_sealer_free", None, pointer),
+        ("batch_ready", ctypes.c_int, pointer, number),
         ("batch_seal", ctypes.c_int, pointer, pointer, pointer, number, pointer, pointer, pointer),
         ("batch_opener_new", pointer, ctypes.c_char_p, number),
         ("batch_opener_free", None, pointer),

@@ -108,6 +108,8 @@ struct sealer {
     uint32_t index;
     uint32_t mtu;
     uint32_t below; /* datagrams of this size and larger are not sent joined */
+    uint32_t stride; /* of its counters; see queues.py */
+    volatile uint64_t *mark; /* NULL: nobody else seals on this keypair */
     struct origin way;
     struct cipher *cipher;
 };
@@ -214,6 +216,7 @@ int cipher_seal_with(struct cipher *cipher, const uint8_t *key, const uint8_t *n
 
 void batch_read(int fd, uint8_t *arena, uint32_t size, uint32_t budget, struct frame *frames, struct run *runs,
                 struct intake *in);
+int batch_ready(struct sealer *sealer, uint32_t packets);
 int batch_seal(struct sealer *sealer, const uint8_t *arena, const struct frame *frames, uint32_t count, uint8_t *out,
                struct piece *pieces, struct sealed *result);
 void batch_open(struct opener *opener, uint8_t *arena, uint32_t at, uint32_t end, uint32_t size, uint32_t generation,

@@ -14,8 +14,8 @@
 
 int commands_wait(const struct channel *channels)
 {
-    for (int n = 0; n < CHANNELS; n++)
-        if (channels[n].sent && *channels[n].sent != channels[n].received)
+    for (int n = 0; n < CHANNELS && channels[n].sent; n++)
+        if (*channels[n].sent != channels[n].received)
             return 1;
     return 0;
 }
@@ -30,22 +30,23 @@ double monotonic(void)
 int wait_for(int fd, const struct channel *channels, double deadline)
 {
     struct pollfd ready[1 + CHANNELS] = {{.fd = fd, .events = POLLIN}};
+    nfds_t descriptors = 1;
     int timeout = -1;
-    for (int n = 0; n < CHANNELS; n++)
-        ready[1 + n] = (struct pollfd){.fd = channels[n].sent ? channels[n].fd : -1, .events = POLLIN};
+    for (int n = 0; n < CHANNELS && channels[n].sent; n++)
+        ready[descriptors++] = (struct pollfd){.fd = channels[n].fd, .events = POLLIN};
     if (deadline > 0) {
         const double left = (deadline - monotonic()) * 1000;
         if (left <= 0)
             return TIME;
         timeout = (int)left + 1;
     }
-    const int count = poll(ready, 1 + CHANNELS, timeout);
+    const int count = poll(ready, descriptors, timeout);
     if (count == 0)
         return TIME;
     if (count < 0) /* a signal: Python has it, and comes back */
         return COMMANDS;
-    for (int n = 0; n < CHANNELS; n++)
-        if (ready[1 + n].revents)
+    for (nfds_t n = 1; n < descriptors; n++)
+        if (ready[n].revents)
             return COMMANDS;
     return -1;
 }

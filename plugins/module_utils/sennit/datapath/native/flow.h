@@ -3,7 +3,7 @@
  * GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
- * The loops of the two workers, as long as nothing is there to be decided: outflow.c and inflow.c.
+ * The loops of the workers, as long as nothing is there to be decided: outflow.c and inflow.c.
  */
 
 #ifndef FLOW_H
@@ -12,11 +12,11 @@
 #include "batch.h"
 #include "guard.h"
 
-enum { CHANNELS = 2, BUDGET = 64, ENOUGH = BUDGET / 2, ROUTES = 1024, LANES = 4096 };
+enum { CHANNELS = 9, BUDGET = 64, ENOUGH = BUDGET / 2, ROUTES = 1024, LANES = 4096 };
 /* Why a loop gives way to Python. */
 enum stop { TIME, COMMANDS, WORKED, UNKNOWN, UNSENT, FAILED };
 
-/* Messages from another process. `sent` lies in memory that it shares with us. */
+/* Messages from another process. `sent` lies in memory that it shares with us; the first without ends the list. */
 struct channel {
     const volatile uint32_t *sent;
     uint32_t received;

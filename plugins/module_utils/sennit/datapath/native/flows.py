@@ -123,11 +123,11 @@ class NativeInflow:
 
     learns = True
 
-    def __init__(self, core: NativeCore, tun: Tun, udp: UdpSocket, channel: Channel) -> None:
+    def __init__(self, core: NativeCore, tun: Tun, udp: UdpSocket, channels: Sequence[Channel]) -> None:
         self.arrivals: NativeArrivals = core.arrivals()
         self._core = core
         self._udp = udp
-        self._channels = (channel,)
+        self._channels = channels
         self._next, self._queue = core.queue()
         state = self._state = InflowState()
         state.udp, state.tun, state.takes_udp = udp.socket.fileno(), tun.fd, tun.takes_udp
@@ -135,7 +135,7 @@ class NativeInflow:
         state.packets, state.unknown = self.arrivals.table.address, self.arrivals.unknown.address
         state.following, state.queue = self._next.address, self._queue.address
         state.left = BUDGET
-        self._counters = _watch(state, self._channels)
+        self._counters = _watch(state, channels)
         self._address = ctypes.addressof(state)
         self._origin = self._address + InflowState.origin.offset
         self._last: tuple[bytes, Path] = (b"", ("", 0))
@@ -242,7 +242,9 @@ class _Guard:
 def _watch(state: Any, channels: Sequence[Channel]) -> list[Any]:
     """Have C look at the counters; returns what has to be kept for that."""
     counters = []
-    for number, channel in enumerate(channels[:CHANNELS]):
+    if len(channels) > CHANNELS:
+        raise ValueError(f"a worker has at most {CHANNELS} channels")
+    for number, channel in enumerate(channels):
         counter = ctypes.c_uint32.from_buffer(channel.counter())
         counters.append(counter)
         state.channels[number].sent = ctypes.addressof(counter)

@@ -73,7 +73,7 @@ EXPORT struct sealer *batch_sealer_new(const uint8_t *key, uint32_t index, uint3
     struct sealer *sealer = malloc(sizeof *sealer);
     if (!sealer)
         return NULL;
-    *sealer = (struct sealer){.index = index, .mtu = mtu, .cipher = cipher_new(key, 1)};
+    *sealer = (struct sealer){.index = index, .mtu = mtu, .stride = 1, .cipher = cipher_new(key, 1)};
     if (!sealer->cipher) {
         free(sealer);
         return NULL;
@@ -85,6 +85,28 @@ EXPORT void batch_sealer_free(struct sealer *sealer)
 {
     cipher_free(sealer->cipher);
     free(sealer);
+}
+
+/* Of 32 bits at a time: what divides 64 of them is not part of the language on every architecture. */
+static uint32_t remainder_of(uint64_t number, uint32_t divisor)
+{
+    const uint32_t high = (uint32_t)(number >> 32), low = (uint32_t)number;
+    return (high % divisor * (UINT32_MAX % divisor + 1) + low % divisor) % divisor;
+}
+
+/* Whether so many packets may be sealed; to be asked before they are. */
+EXPORT int batch_ready(struct sealer *sealer, uint32_t packets)
+{
+    if (sealer->mark) {
+        const uint64_t mark = *sealer->mark;
+        if (sealer->counter < mark) {
+            const uint32_t over = remainder_of(mark - sealer->counter, sealer->stride);
+            sealer->counter = mark + (over ? sealer->stride - over : 0);
+        }
+        *sealer->mark = sealer->counter;
+    }
+    return sealer->counter <= REJECT_AFTER_MESSAGES &&
+           (uint64_t)packets * sealer->stride <= REJECT_AFTER_MESSAGES - sealer->counter;
 }
 
 static void add_to_pieces(struct piece *pieces, struct sealed *out, uint32_t size)
@@ -128,8 +150,9 @@ EXPORT int batch_seal(struct sealer *sealer, const uint8_t *arena, const struct 
             put_le32(datagram, TRANSPORT);
             put_le32(datagram + 4, sealer->index);
             put_le64(datagram + 8, sealer->counter);
-            if (!cipher_seal(sealer->cipher, sealer->counter++, packet, length + padding))
+            if (!cipher_seal(sealer->cipher, sealer->counter, packet, length + padding))
                 return 0;
+            sealer->counter += sealer->stride;
             result->content += length + padding;
             add_to_pieces(pieces, result, length + padding + OVERHEAD);
         }

@@ -41,8 +41,8 @@ static struct sealer *sealer_for(struct outflow *flow, const struct run *run, do
         memcmp(route->destination, run->destination, run->version == 4 ? 4 : 16) != 0)
         return NULL;
     struct sealer *sealer = route->sealer;
-    if (now >= sealer->expires_at || sealer->counter + run->packets > REJECT_AFTER_MESSAGES || run->room > flow->room ||
-        run->packets > flow->most)
+    if (now >= sealer->expires_at || run->room > flow->room || run->packets > flow->most ||
+        !batch_ready(sealer, run->packets))
         return NULL;
     return sealer;
 }
@@ -93,7 +93,7 @@ static int send_piece(const struct outflow *flow, struct sealer *sealer, const s
 static int forward(struct outflow *flow, double now)
 {
     while (flow->next < flow->in.runs) {
-        /* They may be answers to what the other worker received a moment ago, on a new keypair or endpoint. */
+        /* They may be answers to what an inbound worker received a moment ago, on a new keypair or endpoint. */
         if (commands_wait(flow->channels))
             return COMMANDS;
         const struct run *run = &flow->runs[flow->next];

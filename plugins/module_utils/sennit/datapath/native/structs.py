@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_double, c_int32, c_uint8, c_uint32, c_uint64, c_void_p
 
-CHANNELS = 2
+CHANNELS = 9
 MAX_ADDRESS = 28
 _ROUTES = 1024
 _LANES = 4096
@@ -38,6 +38,8 @@ class SealerState(ctypes.Structure):
         ("index", c_uint32),
         ("mtu", c_uint32),
         ("below", c_uint32),
+        ("stride", c_uint32),
+        ("mark", c_void_p),
         ("way", Origin),
     )
 
