@@ -69,7 +69,7 @@ _LOOKING_SHARE = 0.1
 # Seconds in which there still come answers to what was sent by the way before: they do not bring that way back.
 _ANSWERS_COME_FOR = 0.5
 # How often to look at the link where there are no notifications of it: in another namespace. As wireguard-go does.
-_DISTANT_LOOK_INTERVAL = 1.0
+_LOOK_INTERVAL = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -131,9 +131,12 @@ class UserspaceDatapath:
         self._look: Optional[asyncio.TimerHandle] = None
         self._look_after = 0.0
         self._up = True
-        self._distant_look: Optional[asyncio.TimerHandle] = None
+        self._next_look: Optional[asyncio.TimerHandle] = None
         self._refused = ""
         """Why the port cannot be bound though the link is up, if it cannot."""
+        self._unbound: Optional[asyncio.Future[None]] = None  # done when no worker holds the port any more
+        # By peer, of packets that came when the link was up already and the port not bound yet.
+        self._early: dict[bytes, HandshakeNeeded] = {}
         self._asked = 0
         # Of each report that was asked for: from how many workers it has not come yet, and who waits for it.
         self._reports: dict[int, tuple[int, asyncio.Future[None]]] = {}
@@ -327,10 +330,10 @@ class UserspaceDatapath:
             for each in self._workers:
                 self._loop.remove_reader(each.channel.socket)
                 self._loop.remove_writer(each.channel.socket)
-            for timer in (self._timer, self._look, self._distant_look):
+            for timer in (self._timer, self._look, self._next_look):
                 if timer is not None:
                     timer.cancel()
-            self._loop = self._failure = self._timer = self._look = self._distant_look = None
+            self._loop = self._failure = self._timer = self._look = self._next_look = None
 
     def status(self) -> DatapathStatus:
         drops = {reason.value: count for reason, count in self._control.drops.items()}
@@ -341,13 +344,16 @@ class UserspaceDatapath:
         if self._loop is None:
             raise DatapathError("the datapath does not run")
         self._notice_up()
-        done: asyncio.Future[None] = self._loop.create_future()
+        await self._ask_workers(self._loop)
+        return self.status()
+
+    def _ask_workers(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Done when all have done what they were told so far, and told what they have counted."""
+        done: asyncio.Future[None] = loop.create_future()
         self._asked += 1
         self._reports[self._asked] = len(self._workers), done
-        for each in self._workers:
-            self._tell(each, worker.Report(self._asked))
-        await done
-        return self.status()
+        self._tell_all(self._workers, worker.Report(self._asked))
+        return done
 
     def keep_interface(self) -> Optional[int]:
         """See base.py."""
@@ -369,7 +375,7 @@ class UserspaceDatapath:
 
     @property
     def _workers(self) -> list[_Worker]:
-        # A keypair is installed before it is used.
+        # The inbound ones are told first: a keypair is installed there before anything is sent that is answered on it.
         return self._inbounds + self._outbounds
 
     def _start_workers(self, tuns: Sequence[Tun], core: DatapathCore) -> None:
@@ -443,6 +449,9 @@ class UserspaceDatapath:
             else:
                 if isinstance(event, HandshakeNeeded) and event.peer in self._configured:
                     self._holders[event.peer] = sender
+                    if not self._up:
+                        self._early[event.peer] = event
+                        continue
                 self._control.receive(event, now, wall)
         self._settle()
         if self._control.handshakes_waiting() and not self._handling:
@@ -457,6 +466,8 @@ class UserspaceDatapath:
             del self._reports[report.number]
             if not done.done():
                 done.set_result(None)
+            if done is self._unbound:
+                self._notice_up()
 
     def _tell(self, receiver: _Worker, *commands: Any) -> None:
         receiver.waiting.append(list(commands))
@@ -477,8 +488,7 @@ class UserspaceDatapath:
             self._gather(each, command)
 
     def _tell_gathered(self) -> None:
-        # The inbound one first: what it is to receive on is installed before anything is sent that is answered there.
-        for each in reversed(self._workers):
+        for each in self._workers:
             if each.gathered:
                 commands, each.gathered = each.gathered, []
                 self._tell(each, *commands)
@@ -518,8 +528,7 @@ class UserspaceDatapath:
         try:
             mtu = self._tun.current_mtu()
         except OSError:  # gone, or in another namespace
-            if self._distant_look is None and self._loop is not None:
-                self._distant_look = self._loop.call_later(_DISTANT_LOOK_INTERVAL, self._look_from_afar)
+            self._look_again()
         else:
             if mtu != self._mtu:
                 self._mtu = mtu
@@ -528,8 +537,13 @@ class UserspaceDatapath:
             self._link_down()
         self._notice_up()
 
-    def _look_from_afar(self) -> None:
-        self._distant_look = None
+    def _look_again(self) -> None:
+        """Later, since nobody will tell of a change."""
+        if self._next_look is None and self._loop is not None:
+            self._next_look = self._loop.call_later(_LOOK_INTERVAL, self._look_now)
+
+    def _look_now(self) -> None:
+        self._next_look = None
         self._follow_interface()
 
     def _link_down(self) -> None:
@@ -540,6 +554,8 @@ class UserspaceDatapath:
         self._unbind()
         self._gather_for(self._workers, worker.Unbind())
         self._tell_gathered()
+        if self._loop is not None:
+            self._unbound = self._ask_workers(self._loop)
 
     def _unbind(self) -> None:
         for udp in self._udps:
@@ -547,7 +563,8 @@ class UserspaceDatapath:
 
     def _notice_up(self) -> None:
         """Be up if the link is. The notification may come later than what it has made possible."""
-        if self._up or not self._tun.is_up():
+        unbinding = self._unbound is not None and not self._unbound.done()
+        if self._up or unbinding or not self._tun.is_up():
             return
         try:
             self._bind(self._port)
@@ -555,11 +572,16 @@ class UserspaceDatapath:
             if str(error) != self._refused:
                 self._refused = str(error)
                 _log.error("%s is up, but without peers: %s", self._interface, error)
+            self._look_again()
             return
         self._refused = ""
         _log.info("%s is up", self._interface)
         self._up = True
         self._control.up()
+        now, wall = time.monotonic(), time.time()
+        for event in self._early.values():
+            self._control.receive(event, now, wall)
+        self._early.clear()
         self._settle()
 
     # --- where packets leave from
