@@ -7,13 +7,22 @@ import os
 from collections.abc import Awaitable, Mapping
 from typing import Any, Callable, cast
 
+import pytest
+
 from sennit.datapath import userspace
 from sennit.datapath.channel import Channel
 from sennit.datapath.udp import UdpSocket
 from sennit.datapath.userspace import UserspaceDatapath
 from sennit.datapath.worker import RemovePeer, SetPeer
 from sennit.wireguard.device import Device
-from sennit.wireguard.events import Endpoint, HandshakeReceived, PeerConfig
+from sennit.wireguard.events import (
+    Endpoint,
+    HandshakeNeeded,
+    HandshakeReceived,
+    InstallKeypair,
+    PeerConfig,
+    UseKeypair,
+)
 from sennit.wireguard.messages import message_type
 
 FRIEND: Endpoint = ("192.0.2.1", 1)
@@ -131,3 +140,34 @@ def test_many_peers_are_few_messages() -> None:
         messages += 1
     assert messages <= len(wanted) // 100
     datapath.done()
+
+
+def test_a_keypair_is_for_receiving_before_anything_is_sent_that_is_answered_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    datapath = Started()
+    friend = Device(os.urandom(32))
+    told: list[tuple[str, type]] = []
+
+    def tell(receiver: userspace._Worker, *commands: object) -> None:
+        told.extend((receiver.name, type(command)) for command in commands)
+
+    monkeypatch.setattr(datapath, "_tell", tell)
+
+    async def shake_hands() -> None:
+        await datapath.follow({friend.public_key: PeerConfig(friend.public_key, ("10.0.0.2/32",), FRIEND)})
+        friend.set_peer(PeerConfig(datapath._control.public_key, ("10.0.0.1/32",)), 0.0, 0.0)
+        datapath.outbound.send([HandshakeNeeded(friend.public_key)])
+        await until(lambda: len(datapath.sent) == 1)
+        [(response, _endpoint)] = friend.receive([datapath.sent[0]], ("192.0.2.9", 9), 0.0, 0.0).datagrams
+        datapath.inbound.send([HandshakeReceived(response, FRIEND)])
+        await until(lambda: ("outbound", UseKeypair) in told)
+
+    asyncio.run(datapath.live(shake_hands()))
+    assert told.index(("inbound", InstallKeypair)) < told.index(("outbound", UseKeypair))
+    datapath.done()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
