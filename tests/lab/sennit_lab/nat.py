@@ -50,7 +50,7 @@ table inet firewall {
         type filter hook forward priority filter;
         iifname $outside ct state established,related accept
         iifname $outside ct status dnat accept
-        iifname $outside meta l4proto ipv6-icmp accept
+        iifname $outside meta l4proto icmpv6 accept
         iifname $outside drop
     }
     chain input {
