@@ -135,10 +135,10 @@ class Capture:
 
     def __enter__(self) -> Capture:
         # Into a file, which takes as much as there is; a pipe that nobody reads takes 64 KB.
-        # -U: a packet is written when it is seen, so an interrupt loses none.
+        # A packet is handed over and written when it is seen, so an interrupt loses none.
         self._file = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [*LAB, "exec", UNDERLAY, "--", "tcpdump", "-i", "any", "-n", "-U", "-s", "0", "-w", "-"],
+            [*LAB, "exec", UNDERLAY, "--", "tcpdump", "--immediate-mode", "-i", "any", "-n", "-U", "-w", "-"],
             stdout=self._file,
             stderr=subprocess.PIPE,
         )
