@@ -202,8 +202,9 @@ def test_a_lab_with_a_dead_host_is_started_again(topology: Path) -> None:
 
 def test_an_up_that_was_killed_can_be_run_again(topology: Path) -> None:
     assert lab("down").returncode == 0
+    wall = Machine(NAME, "wall", STATE / "hosts/wall")
     apt_at_work = STATE / "hosts/old/overlay/upper/var/lib/dpkg/lock-frontend"
-    for moment in (STATE / "hosts/wall/root/etc", apt_at_work, STATE / "hosts/plain/supervisor.sock"):
+    for moment in (wall.root / "etc", apt_at_work, STATE / "hosts/plain/supervisor.sock"):
         with subprocess.Popen([str(HERE / "lab"), "--lab", NAME, "up", str(topology)], stderr=subprocess.DEVNULL) as up:
             while not moment.exists():
                 assert up.poll() is None
