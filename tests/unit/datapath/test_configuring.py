@@ -11,6 +11,7 @@ import pytest
 
 from sennit.datapath import userspace
 from sennit.datapath.channel import Channel
+from sennit.datapath.link_state import LinkState
 from sennit.datapath.udp import UdpSocket
 from sennit.datapath.userspace import UserspaceDatapath
 from sennit.datapath.worker import RemovePeer, SetPeer
@@ -29,6 +30,13 @@ FRIEND: Endpoint = ("192.0.2.1", 1)
 INITIATION, RESPONSE = 1, 2
 
 
+class AlwaysUp:
+    up = True
+
+    def notice_up(self) -> None:
+        pass
+
+
 class Started(UserspaceDatapath):
     """With its workers' ends of the channels in our hands, and without a device."""
 
@@ -37,6 +45,7 @@ class Started(UserspaceDatapath):
         self.sent: list[bytes] = []
         self.on_send: Callable[[], None] = lambda: None
         self._udp = cast(UdpSocket, self)
+        self._link = cast(LinkState, AlwaysUp())
         self._ends = []
         for name, workers in (("outbound", self._outbounds), ("inbound", self._inbounds)):
             ours, theirs = Channel.pair()

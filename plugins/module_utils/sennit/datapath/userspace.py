@@ -48,11 +48,12 @@ from ..wireguard.events import (
     UseKeypair,
 )
 from ..wireguard.queues import Share, queue_of
-from . import link, queues, sticky, worker
+from . import queues, sticky, worker
 from .base import USERSPACE, DatapathError, DatapathStatus, InterfaceGoneError
 from .channel import Channel
 from .core import DatapathCore, choose
 from .inbound_worker import InboundWorker
+from .link_state import LinkState
 from .outbound_worker import OutboundWorker
 from .tun import Tun
 
@@ -68,8 +69,6 @@ _SETTLE_TIME = 0.05
 _LOOKING_SHARE = 0.1
 # Seconds in which there still come answers to what was sent by the way before: they do not bring that way back.
 _ANSWERS_COME_FOR = 0.5
-# How often to look at the link where there are no notifications of it: in another namespace. As wireguard-go does.
-_LOOK_INTERVAL = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -130,11 +129,6 @@ class UserspaceDatapath:
         self._ways = sticky.Ways(fwmark)
         self._look: Optional[asyncio.TimerHandle] = None
         self._look_after = 0.0
-        self._up = True
-        self._next_look: Optional[asyncio.TimerHandle] = None
-        self._refused = ""
-        """Why the port cannot be bound though the link is up, if it cannot."""
-        self._unbound: Optional[asyncio.Future[None]] = None  # done when no worker holds the port any more
         # By peer, of packets that came when the link was up already and the port not bound yet.
         self._early: dict[bytes, HandshakeNeeded] = {}
         self._asked = 0
@@ -162,10 +156,11 @@ class UserspaceDatapath:
             raise
         self._udp = self._udps[0]
         self._port = self._udp.port
-        self._index = socket.if_nametoindex(self._interface)
+        self._link = LinkState(
+            self._tun, self._interface, set_mtu=self._set_mtu, down=self._link_down, up=self._link_up
+        )
         # The port is bound while the link is up; that it can be is known now.
-        self._up = self._tun.is_up()
-        if not self._up:
+        if not self._link.up:
             self._control.down()
             self._unbind()
         self._control.queues = len(self._udps)
@@ -216,9 +211,9 @@ class UserspaceDatapath:
 
         Raises DatapathError, and then nothing has changed.
         """
-        if not self._up:
+        if not self._link.up:
             self._port = port
-            self._notice_up()
+            self._link.notice_up()
         elif port != self._port:
             self._bind(port)
 
@@ -259,7 +254,7 @@ class UserspaceDatapath:
 
     def _slices(self, peers: Mapping[bytes, PeerConfig]) -> Iterator[None]:
         """Bring a part of these peers into force at each step, until others are wanted."""
-        self._notice_up()
+        self._link.notice_up()
         self._wanted = peers
         changes: list[tuple[bytes, Optional[PeerConfig]]] = [
             (public_key, None) for public_key in self._configured.keys() - peers.keys()
@@ -294,7 +289,7 @@ class UserspaceDatapath:
 
     def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
         """See base.py."""
-        self._notice_up()
+        self._link.notice_up()
         now, wall = time.monotonic(), time.time()
         for public_key, endpoint in endpoints.items():
             self._control.resume(public_key, endpoint, now, wall)
@@ -321,7 +316,7 @@ class UserspaceDatapath:
             self._loop.add_reader(watching, self._host_changed, watching)
             for each in self._workers:
                 self._loop.add_reader(each.channel.socket, self._readable, each)
-            self._follow_interface()
+            self._link.start(self._loop)
             self._settle()
             await self._failure
         finally:
@@ -330,10 +325,11 @@ class UserspaceDatapath:
             for each in self._workers:
                 self._loop.remove_reader(each.channel.socket)
                 self._loop.remove_writer(each.channel.socket)
-            for timer in (self._timer, self._look, self._next_look):
+            self._link.stop()
+            for timer in (self._timer, self._look):
                 if timer is not None:
                     timer.cancel()
-            self._loop = self._failure = self._timer = self._look = self._next_look = None
+            self._loop = self._failure = self._timer = self._look = None
 
     def status(self) -> DatapathStatus:
         drops = {reason.value: count for reason, count in self._control.drops.items()}
@@ -343,7 +339,7 @@ class UserspaceDatapath:
         """As status(), when all workers have told what they have counted so far; for while run() runs."""
         if self._loop is None:
             raise DatapathError("the datapath does not run")
-        self._notice_up()
+        self._link.notice_up()
         await self._ask_workers(self._loop)
         return self.status()
 
@@ -432,7 +428,7 @@ class UserspaceDatapath:
 
     def _readable(self, sender: _Worker) -> None:
         events: list[Any] = []
-        self._notice_up()
+        self._link.notice_up()
         try:
             for _message in range(_MAX_MESSAGES):
                 message = sender.channel.receive()
@@ -449,7 +445,7 @@ class UserspaceDatapath:
             else:
                 if isinstance(event, HandshakeNeeded) and event.peer in self._configured:
                     self._holders[event.peer] = sender
-                    if not self._up:
+                    if not self._link.up:
                         self._early[event.peer] = event
                         continue
                 self._control.receive(event, now, wall)
@@ -466,8 +462,7 @@ class UserspaceDatapath:
             del self._reports[report.number]
             if not done.done():
                 done.set_result(None)
-            if done is self._unbound:
-                self._notice_up()
+            self._link.notice_up()  # the port may be free now
 
     def _tell(self, receiver: _Worker, *commands: Any) -> None:
         receiver.waiting.append(list(commands))
@@ -522,61 +517,29 @@ class UserspaceDatapath:
         if self._handling and self._loop is not None:
             self._loop.call_soon(self._handle_handshakes)
 
-    # --- what anybody may set of the interface
+    # --- the link
 
-    def _follow_interface(self, was_down: bool = False) -> None:
-        try:
-            mtu = self._tun.current_mtu()
-        except OSError:  # gone, or in another namespace
-            self._look_again()
-        else:
-            if mtu != self._mtu:
-                self._mtu = mtu
-                self._tell_all(self._outbounds, worker.SetMtu(mtu))
-        if self._up and (was_down or not self._tun.is_up()):
-            self._link_down()
-        self._notice_up()
+    def _set_mtu(self, mtu: int) -> None:
+        self._tell_all(self._outbounds, worker.SetMtu(mtu))
 
-    def _look_again(self) -> None:
-        """Later, since nobody will tell of a change."""
-        if self._next_look is None and self._loop is not None:
-            self._next_look = self._loop.call_later(_LOOK_INTERVAL, self._look_now)
-
-    def _look_now(self) -> None:
-        self._next_look = None
-        self._follow_interface()
-
-    def _link_down(self) -> None:
+    def _link_down(self) -> Optional[asyncio.Future[None]]:
+        """Return what is done when no worker holds the port any more."""
         _log.info("%s is down: its sessions end, and UDP port %d is free", self._interface, self._port)
-        self._up = False
         self._control.down()
         self._settle()
         self._unbind()
         self._gather_for(self._workers, worker.Unbind())
         self._tell_gathered()
-        if self._loop is not None:
-            self._unbound = self._ask_workers(self._loop)
+        return self._ask_workers(self._loop) if self._loop is not None else None
 
     def _unbind(self) -> None:
         for udp in self._udps:
             udp.unbind()
 
-    def _notice_up(self) -> None:
-        """Be up if the link is. The notification may come later than what it has made possible."""
-        unbinding = self._unbound is not None and not self._unbound.done()
-        if self._up or unbinding or not self._tun.is_up():
-            return
-        try:
-            self._bind(self._port)
-        except DatapathError as error:
-            if str(error) != self._refused:
-                self._refused = str(error)
-                _log.error("%s is up, but without peers: %s", self._interface, error)
-            self._look_again()
-            return
-        self._refused = ""
+    def _link_up(self) -> None:
+        """Raises DatapathError when the port cannot be bound, and then nothing has changed."""
+        self._bind(self._port)
         _log.info("%s is up", self._interface)
-        self._up = True
         self._control.up()
         now, wall = time.monotonic(), time.time()
         for event in self._early.values():
@@ -590,8 +553,8 @@ class UserspaceDatapath:
         was_down = False
         with contextlib.suppress(OSError):  # BlockingIOError when it is empty, ENOBUFS when it was too full
             while True:
-                was_down |= link.tells_down(watching.recv(65536), self._index)
-        self._follow_interface(was_down)
+                was_down |= self._link.tells_down(watching.recv(65536))
+        self._link.follow(was_down)
         if self._look is None and self._loop is not None:
             delay = max(_SETTLE_TIME, self._look_after - time.monotonic())
             self._look = self._loop.call_later(delay, self._look_at_routes)
