@@ -125,21 +125,6 @@ from ansible_collections.sennit.mesh.plugins.module_utils._agent_files import CO
 from ansible_collections.sennit.mesh.plugins.module_utils._host import ManagedFile, as_root
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config, ConfigError
 
-KEYS = (
-    "network",
-    "signing_key",
-    "interface",
-    "listen_port",
-    "mtu",
-    "fwmark",
-    "table",
-    "rule_priority",
-    "datapath",
-    "netmap_url",
-    "relay_port",
-    "relay_rate",
-)
-
 
 def main() -> None:
     module = AnsibleModule(
@@ -164,12 +149,13 @@ def main() -> None:
     )
     # The netmap's path and the socket tell who is where on the host: not for everyone to read.
     file = ManagedFile(module, CONFIG, 0o600)
-    if module.params["state"] == "absent":
+    values = dict(module.params)
+    if values.pop("state") == "absent":
         with as_root(module):
             difference = file.absent(directory=True)
         module.exit_json(changed=difference is not None, diff=difference or {})
     try:
-        config = dataclasses.asdict(Config.from_mapping({key: module.params[key] for key in KEYS}, CONFIG))
+        config = dataclasses.asdict(Config.from_mapping(values, CONFIG))
     except ConfigError as error:
         module.fail_json(msg=str(error))
     with as_root(module):

@@ -19,22 +19,13 @@ def _is_textfile(value: Any) -> str:
     return "an absolute path that ends in .prom"
 
 
+# The compiler checks what the netmap has too: the network's name, its key and the port. Where an agent's files are, no
+# inventory says.
+_NOT_HERE = {"network", "signing_key", "listen_port", "state_dir", "runtime_dir", "resolv_conf"}
+
 # By variable, its check: it gives "" for a good value, or what the value ought to be.
 SETTINGS: Mapping[str, Callable[[Any], str]] = {
-    **{
-        f"sennit_{key}": CHECKS[key]
-        for key in (
-            "interface",
-            "mtu",
-            "fwmark",
-            "table",
-            "rule_priority",
-            "datapath",
-            "netmap_url",
-            "relay_port",
-            "relay_rate",
-        )
-    },
+    **{f"sennit_{key}": check for key, check in CHECKS.items() if key not in _NOT_HERE},
     "sennit_metrics_port": is_integer(0, 65535),
     "sennit_metrics_textfile": _is_textfile,
     # An agent waits for no confirmation for longer.

@@ -11,6 +11,7 @@ import pathlib
 from typing import Any
 
 import pytest
+import yaml
 
 KEY = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 MODULE = "ansible_collections.sennit.mesh.plugins.modules.agent_config"
@@ -65,6 +66,10 @@ def test_absent(config: pathlib.Path, run: Any, twice: Any) -> None:
 
 def test_all_that_an_inventory_may_say_is_checked_before() -> None:
     """But for what the network is, and the port, which the netmap has as well."""
-    settings = importlib.import_module("ansible_collections.sennit.mesh.plugins.plugin_utils._agent_settings")
-    rest = {f"sennit_{key}" for key in importlib.import_module(MODULE).KEYS} - set(settings.SETTINGS)
-    assert rest == {"sennit_network", "sennit_signing_key", "sennit_listen_port"}
+    settings = importlib.import_module("ansible_collections.sennit.mesh.plugins.plugin_utils._agent_settings").SETTINGS
+    documented = yaml.safe_load(importlib.import_module(MODULE).DOCUMENTATION)["options"]
+    options = {f"sennit_{option}" for option in documented if option != "state"}
+    assert options - set(settings) == {"sennit_network", "sennit_signing_key", "sennit_listen_port"}
+    # What is beside the agent, and how a change reaches it.
+    beside = {"sennit_metrics_port", "sennit_metrics_textfile", "sennit_trial_timeout"}
+    assert set(settings) - options == beside
