@@ -11,8 +11,8 @@ import pytest
 from sennit.api import ApiError
 from sennit.cli import ping as cli_ping
 from sennit.cli.error import CliError
-from sennit.diagnostics.echo import Answer
 
+from ..echoes import Echoes
 from ..statuses import STATUS
 
 OPTIONS = argparse.Namespace(node="beta", family=4, count=2, timeout=1.0, json=False)
@@ -20,26 +20,9 @@ RELAYED = {"path": {"kind": "relay", "relay": "harbor"}, "endpoint": "198.51.100
 DIRECT = {"path": {"kind": "direct", "relay": None}, "endpoint": "192.0.2.2:51820"}
 
 
-class Echo:
-    """Answers at once."""
-
-    def __init__(self, addresses):
-        self._addresses = addresses
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exception):
-        pass
-
-    def round(self, sequence, _timeout):
-        for address in self._addresses:
-            yield Answer(address, sequence, 0.0125)
-
-
 @pytest.fixture(autouse=True)
 def _echo(monkeypatch):
-    monkeypatch.setattr(cli_ping, "Pinger", Echo)
+    monkeypatch.setattr(cli_ping, "Pinger", Echoes(lambda _address: 0.0125))
     monkeypatch.setattr(cli_ping.time, "sleep", lambda _seconds: None)
 
 

@@ -10,8 +10,8 @@ from sennit.cli import command
 from sennit.cli import netcheck as cli_netcheck
 from sennit.cli.netcheck_display import netcheck_overview
 from sennit.diagnostics import netcheck, path_mtu
-from sennit.diagnostics.echo import Answer
 
+from ..echoes import Echoes
 from ..statuses import STATUS
 
 BEACON = {"since": 900.0, "version": 7, "refused": None, "problem": None, "relay": True}
@@ -23,7 +23,7 @@ class Network:
     def __init__(self, monkeypatch, **answers):
         self.answers = {}
         self.source = {4: "192.168.1.5", 6: None}
-        self.echoes = []
+        self.echoes = Echoes(self._rtt)
         monkeypatch.setattr(netcheck, "wake", lambda *_arguments: None)
         monkeypatch.setattr(netcheck, "measure", lambda status, _now: status)
         monkeypatch.setattr(netcheck, "Pinger", self._pinger)
@@ -40,21 +40,10 @@ class Network:
 
     def _pinger(self, addresses, mark):
         assert mark == 21472
-        self.echoes = list(addresses)
-        return self
+        return self.echoes(addresses)
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exception):
-        pass
-
-    def round(self, sequence, timeout):
-        for address in self.echoes:
-            if address in self.answers:
-                yield Answer(address, sequence, self.answers[address][0])
-            else:
-                yield Answer(address, sequence, None, f"no answer within {timeout:g} s")
+    def _rtt(self, address):
+        return self.answers[address][0] if address in self.answers else None
 
     def _measure(self, rtts, highest, mark, _seconds):
         assert mark == 21472
@@ -140,7 +129,7 @@ def test_a_relayed_beacon_is_looked_for_where_the_netmap_says(network):
     status = status_of(TWO[0])
     status["peers"][0].update(path={"kind": "relay", "relay": "mole"}, endpoint="198.51.100.2:21473")
     netcheck.netcheck(lambda: status)
-    assert network.echoes == ["198.51.100.1"]
+    assert network.echoes.asked == [["198.51.100.1"]]
 
 
 def test_a_beacon_that_nobody_can_find(network):

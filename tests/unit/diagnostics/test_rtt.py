@@ -5,37 +5,17 @@ import copy
 import pytest
 
 from sennit.diagnostics import rtt
-from sennit.diagnostics.echo import Answer
 
+from ..echoes import Echoes
 from ..statuses import STATUS
 
 
-class Echo:
-    """Answers whoever is in ``answers``; remembers whom it was told to ask."""
-
-    answers = {}
-    asked = []
-
-    def __init__(self, addresses):
-        Echo.asked.append(list(addresses))
-        self._addresses = addresses
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exception):
-        pass
-
-    def round(self, sequence, _timeout):
-        for address in self._addresses:
-            yield Answer(address, sequence, self.answers.get(address))
-
-
 @pytest.fixture
-def echo(monkeypatch):
-    monkeypatch.setattr(rtt, "Pinger", Echo)
-    monkeypatch.setattr(Echo, "asked", [])
-    return Echo
+def echoes(monkeypatch):
+    """Of whom one answers."""
+    echoes = Echoes({"100.64.0.2": 0.0123456789}.get)
+    monkeypatch.setattr(rtt, "Pinger", echoes)
+    return echoes
 
 
 def status_of(**handshakes):
@@ -46,23 +26,22 @@ def status_of(**handshakes):
     return {**copy.deepcopy(STATUS), "peers": peers}
 
 
-def test_only_sessions_that_live_are_measured(echo, monkeypatch):
-    monkeypatch.setattr(Echo, "answers", {"100.64.0.2": 0.0123456789})
+def test_only_sessions_that_live_are_measured(echoes):
     measured = rtt.measure(status_of(live=900.0, silent=900.0, old=800.0, never=None), 1000.0)
-    assert echo.asked == [["100.64.0.2", "100.64.0.3"]]
+    assert echoes.asked == [["100.64.0.2", "100.64.0.3"]]
     assert [peer["rtt"] for peer in measured["peers"]] == [0.012346, None, None, None]
     assert {**measured, "peers": None} == {**STATUS, "peers": None}
 
 
-def test_with_nobody_to_ask_no_socket_is_opened(echo):
+def test_with_nobody_to_ask_no_socket_is_opened(echoes):
     measured = rtt.measure(status_of(never=None), 1000.0)
-    assert echo.asked == []
+    assert echoes.asked == []
     assert measured["peers"][0]["rtt"] is None
 
 
-def test_all_nodes_are_woken_but_no_static_peer(echo):
+def test_all_nodes_are_woken_but_no_static_peer(echoes):
     status = status_of(live=900.0, phone=None, old=800.0)
     for peer in status["peers"]:
         peer["kind"] = "static" if peer["name"] == "phone" else "node"
     rtt.wake(status, 1000.0)
-    assert echo.asked == [["100.64.0.4"]]
+    assert echoes.asked == [["100.64.0.4"]]
