@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.sennit.mesh.plugins.module_utils import _arguments
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap import prefixes, signing
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.compile import (
     DEFAULT_NETWORK,
@@ -39,17 +40,6 @@ from ansible_collections.sennit.mesh.plugins.plugin_utils._trial import TrialAct
 
 DEFAULT_SIGNING_KEY_FILE = "~/.config/sennit/%s.signing-key"
 
-ARGUMENT_SPEC = {
-    "state": {"type": "str", "choices": ["validated", "compiled", "delivered"], "required": True},
-    "netmap": {"type": "str"},
-    "status_variable": {"type": "str", "default": "sennit_status"},
-    "agent_variable": {"type": "str", "default": "sennit_agent"},
-    "beacon_variable": {"type": "str", "default": "sennit_beacon_status"},
-    "trial": {"type": "int", "default": 60},
-    "confirm": {"type": "bool", "default": True},
-    "config": {"type": "str", "default": "/etc/sennit/agent.json"},
-}
-
 
 @dataclass(frozen=True)
 class Newest:
@@ -63,9 +53,7 @@ class Newest:
 class ActionModule(TrialAction):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        arguments = plain(
-            self.validate_argument_spec(ARGUMENT_SPEC, required_if=[("state", "delivered", ["netmap"])])[1]
-        )
+        arguments = plain(self.validate_argument_spec(**_arguments.NETMAP)[1])
         variables = task_vars or {}
         if arguments["state"] == "delivered":
             result.update(self._deliver(arguments, variables))

@@ -9,23 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.sennit.mesh.plugins.module_utils import _arguments
 from ansible_collections.sennit.mesh.plugins.module_utils._preferences import PREFERENCES, stated
 from ansible_collections.sennit.mesh.plugins.plugin_utils._play_inventory import plain
 from ansible_collections.sennit.mesh.plugins.plugin_utils._trial import TrialAction
-
-ARGUMENT_SPEC = {
-    **PREFERENCES,
-    "trial": {"type": "int", "default": 60},
-    "confirm": {"type": "bool", "default": True},
-    "status_variable": {"type": "str", "default": "sennit_status"},
-    "config": {"type": "str", "default": "/etc/sennit/agent.json"},
-}
 
 
 class ActionModule(TrialAction):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        arguments = plain(self.validate_argument_spec(ARGUMENT_SPEC)[1])
+        arguments = plain(self.validate_argument_spec(**_arguments.PREFERENCES)[1])
         variables = task_vars or {}
         values = stated(arguments)
         status = plain(variables.get(arguments["status_variable"]))

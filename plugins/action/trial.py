@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.sennit.mesh.plugins.module_utils._arguments import CONFIG
 from ansible_collections.sennit.mesh.plugins.plugin_utils._play_inventory import plain
 from ansible_collections.sennit.mesh.plugins.plugin_utils._trial import TrialAction
 
 ARGUMENT_SPEC = {
     "state": {"type": "str", "choices": ["reached", "confirmed"], "required": True},
     "trial": {"type": "dict", "default": {}},
-    "config": {"type": "str", "default": "/etc/sennit/agent.json"},
+    **CONFIG,
 }
 
 

@@ -220,6 +220,7 @@ import binascii
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sennit.mesh.plugins.module_utils import _arguments
 from ansible_collections.sennit.mesh.plugins.module_utils._control import ask, configuration
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.config import Config
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.netmap.describe import describe
@@ -296,20 +297,7 @@ def _text(kept: Optional[bytes]) -> str:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["validated", "compiled", "delivered"], "required": True},
-            "netmap": {"type": "str"},
-            "status_variable": {"type": "str", "default": "sennit_status"},
-            "agent_variable": {"type": "str", "default": "sennit_agent"},
-            "beacon_variable": {"type": "str", "default": "sennit_beacon_status"},
-            "trial": {"type": "int", "default": 60},
-            "confirm": {"type": "bool", "default": True},
-            "config": {"type": "str", "default": "/etc/sennit/agent.json"},
-        },
-        required_if=[("state", "delivered", ["netmap"])],
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(**_arguments.NETMAP, supports_check_mode=True)
     if module.params["state"] != "delivered":
         module.fail_json(msg="this state is compiled on the control node, by the action plugin sennit.mesh.netmap")
     module.exit_json(**Delivery(module).delivered())

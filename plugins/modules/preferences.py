@@ -116,22 +116,14 @@ reason:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sennit.mesh.plugins.module_utils import _arguments
 from ansible_collections.sennit.mesh.plugins.module_utils._control import ask
-from ansible_collections.sennit.mesh.plugins.module_utils._preferences import PREFERENCES, stated
+from ansible_collections.sennit.mesh.plugins.module_utils._preferences import stated
 from ansible_collections.sennit.mesh.plugins.module_utils.sennit.preferences import Preferences, PreferencesError
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **PREFERENCES,
-            "trial": {"type": "int", "default": 60},
-            "confirm": {"type": "bool", "default": True},
-            "status_variable": {"type": "str", "default": "sennit_status"},
-            "config": {"type": "str", "default": "/etc/sennit/agent.json"},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(**_arguments.PREFERENCES, supports_check_mode=True)
     values = stated(module.params)
     try:
         live = Preferences().changed(ask(module, "preferences.get").get("preferences", {}))

@@ -95,6 +95,7 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sennit.mesh.plugins.module_utils._arguments import CONFIG
 from ansible_collections.sennit.mesh.plugins.module_utils._control import ask
 
 
@@ -107,7 +108,7 @@ def main() -> None:
                 "default": {},
                 "options": {"id": {"type": "str"}, "deadline": {"type": "float"}, "what": {"type": "str"}},
             },
-            "config": {"type": "str", "default": "/etc/sennit/agent.json"},
+            **CONFIG,
         },
         supports_check_mode=True,
     )
