@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A server on a unix stream socket: who its clients are, and that none outlives it."""
+"""A server on a unix stream socket."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import os
 import socket
 from collections.abc import Awaitable
 from typing import Callable, Optional
+
+from .clients import Clients
 
 Converse = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -39,7 +41,7 @@ class UnixServer:
     def __init__(self, converse: Converse) -> None:
         self._converse = converse
         self._server: Optional[asyncio.AbstractServer] = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients = Clients()
 
     @property
     def clients(self) -> int:
@@ -55,19 +57,13 @@ class UnixServer:
         if self._server is None:
             return
         self._server.close()
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        await self._clients.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a client is served by a task")
-        self._clients.add(task)
-        try:
-            await self._converse(reader, writer)
-        except (ConnectionError, asyncio.TimeoutError):
-            pass
-        finally:
-            self._clients.discard(task)
-            writer.close()
+        with self._clients.served():
+            try:
+                await self._converse(reader, writer)
+            except (ConnectionError, asyncio.TimeoutError):
+                pass
+            finally:
+                writer.close()

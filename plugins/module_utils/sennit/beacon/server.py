@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable
 from typing import Callable, Optional
 
+from ..clients import Clients
 from ..log import logger
 from ..netmap.model import KIND_NODE
 from ..netmap.view import PeerView, View
@@ -33,7 +34,7 @@ class Server:
         self._peers: dict[str, PeerView] = {}
         self._place: tuple[tuple[str, ...], Optional[int]] = ((), None)
         self._listening: list[asyncio.AbstractServer] = []
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients = Clients()
         self.problem: Optional[str] = None
         """Why nobody is served at one of the addresses, for those who look for it."""
 
@@ -64,9 +65,7 @@ class Server:
 
     async def close(self) -> None:
         await self._stop_listening()
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        await self._clients.close()
 
     async def _listen(self, address: str, port: int) -> asyncio.AbstractServer:
         listener = listening_socket(address, port, self._interface)
@@ -78,22 +77,15 @@ class Server:
         self._listening.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a client is served by a task")
-        self._clients.add(task)
-        try:
-            address = (writer.get_extra_info("peername") or ("",))[0]
-            peer = self._peers.get(address)
-            # WireGuard lets a peer send from its own addresses and routes alone; what comes from a route is no node.
-            if peer is not None:
-                await self._serve(peer, (reader, writer))
-        except asyncio.CancelledError:
-            # Only close() cancels, and waits for the end; asyncio's own callback would call it an error.
-            pass
-        finally:
-            self._clients.discard(task)
-            writer.transport.abort()
+        with self._clients.served():
+            try:
+                address = (writer.get_extra_info("peername") or ("",))[0]
+                peer = self._peers.get(address)
+                # WireGuard lets a peer send from its own addresses and routes alone; from a route comes no node.
+                if peer is not None:
+                    await self._serve(peer, (reader, writer))
+            finally:
+                writer.transport.abort()
 
 
 def listening_socket(address: str, port: int, interface: str) -> socket.socket:
