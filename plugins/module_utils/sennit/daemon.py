@@ -12,7 +12,7 @@ import binascii
 import contextlib
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Optional, cast
 
 from . import __version__
@@ -87,23 +87,7 @@ class Daemon:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        # One change at a time. (Before Python 3.10, what waits is bound to a loop when it is made.)
-        self._changing = asyncio.Lock()
-        self._names = Names(self._config)
-        self._following = Following(self._config, self._public_key, self._in_force, self._changing, self)
-        self._attached_changed = asyncio.Event()
-        self._relay = Relay(self._config, self._attached_changed.set)
-        self._load_endpoints()
-        self._following.load()
-        self._endpoints = Endpoints(self._endpoint_found, remembered=self._remembered)
-        self._paths = Paths(
-            self._datapath,
-            self._public_key,
-            self._following.beacons.whereabouts,
-            stated=self._endpoints.get,
-            relays_changed=self._configure_datapath,
-        )
-        self._following.beacons.whereabouts.moved = self._paths.look_again
+        self._build()
         api = ApiServer(self._config.socket_path, self._answer, self._refuse_oversized)
         monitor = Monitor(self._config.interface)
         parts: list[asyncio.Future[None]] = []
@@ -122,21 +106,44 @@ class Daemon:
             for part in done:
                 part.result()
         finally:
-            self._notifier.stopping()
-            await api.close()
-            await self._following.close()
-            await self._relay.close()
-            await self._endpoints.close()
-            await _stop([*parts, *([self._trial_ends] if self._trial_ends else [])])
-            monitor.close()
-            self._paths.close()
-            self._sessions.close()
-            # Routes go before the interface does, so that every removal is seen to work; and before them, names.
-            async with self._changing:
-                await self._names.close()
-                if not self._interface_stays():
-                    await self._tunnel.reconcile(Wanted())
-            self._datapath.close()
+            await self._close(api, monitor, parts)
+
+    def _build(self) -> None:
+        """The rest of __init__(), within the loop: before Python 3.10, what waits is bound to one when it is made."""
+        # One change at a time.
+        self._changing = asyncio.Lock()
+        self._names = Names(self._config)
+        self._following = Following(self._config, self._public_key, self._in_force, self._changing, self)
+        self._attached_changed = asyncio.Event()
+        self._relay = Relay(self._config, self._attached_changed.set)
+        self._load_endpoints()
+        self._following.load()
+        self._endpoints = Endpoints(self._endpoint_found, remembered=self._remembered)
+        self._paths = Paths(
+            self._datapath,
+            self._public_key,
+            self._following.beacons.whereabouts,
+            stated=self._endpoints.get,
+            relays_changed=self._configure_datapath,
+        )
+        self._following.beacons.whereabouts.moved = self._paths.look_again
+
+    async def _close(self, api: ApiServer, monitor: Monitor, parts: Sequence[asyncio.Future[None]]) -> None:
+        self._notifier.stopping()
+        await api.close()
+        await self._following.close()
+        await self._relay.close()
+        await self._endpoints.close()
+        await _stop([*parts, *([self._trial_ends] if self._trial_ends else [])])
+        monitor.close()
+        self._paths.close()
+        self._sessions.close()
+        # Routes go before the interface does, so that every removal is seen to work; and before them, names.
+        async with self._changing:
+            await self._names.close()
+            if not self._interface_stays():
+                await self._tunnel.reconcile(Wanted())
+        self._datapath.close()
 
     def _interface_stays(self) -> bool:
         """Over a restart, with its addresses, routes and rules: what is sent meanwhile waits, and does not leave by
