@@ -29,6 +29,7 @@ from sennit.wireguard.events import (
     DataReceived,
     DataSent,
     Dropped,
+    ForgetSource,
     HandshakeNeeded,
     HandshakeReceived,
     InstallKeypair,
@@ -212,6 +213,19 @@ def test_an_endpoint_that_moves(outbound: tuple[Side, Any], remotes: list[Remote
         kernel.send(PLAIN + udp(4, b"x"))
         kernel.send(PLAIN + udp(4, b"y"))
         assert counters(remote.take(2)) == [2 * number, 2 * number + 1]
+
+
+def test_a_way_that_is_forgotten(outbound: tuple[Side, Any], remotes: list[Remote]) -> None:
+    """Of the endpoint that the inbound worker told, and by which packets have left."""
+    side, kernel = outbound
+    set_up(side, remotes[0])
+    assert side.other.send([SetEndpoint(PEER, (*remotes[1].endpoint, "127.0.0.2", 1))])
+    for source in ("127.0.0.2", "127.0.0.1"):
+        for _number in range(3):
+            kernel.send(PLAIN + udp(4, b"x"))
+            assert remotes[1].socket.recvfrom(2000)[1][0] == source
+        side.tell(ForgetSource(PEER))
+        side.told()
 
 
 def test_another_keypair(outbound: tuple[Side, Any], remotes: list[Remote]) -> None:

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from tests.unit.wireguard.network import Host, Network
 
-from sennit.wireguard.events import DataReceived, Path
+from sennit.wireguard.device import Output
+from sennit.wireguard.events import DataReceived, Path, SetEndpoint
 
 WAY = ("192.0.2.201", 7)
+ELSEWHERE = ("198.51.100.7", 1024)
+OTHER_WAY = ("192.0.2.202", 8)
 
 
 def arrive(network: Network, host: Host, path: Path) -> None:
     """Deliver what is under way to the host by this path."""
     for datagram in network.take_in_flight():
         host.take(datagram.data, path)
+
+
+def arrive_unreported(network: Network, host: Host, path: Path) -> None:
+    """As arrive(), but only outbound is told of it yet."""
+    device = host.device
+    for datagram in network.take_in_flight():
+        device.inbound.receive([datagram.data], path, network.now)
+    for command in device.inbound.take_commands():
+        assert isinstance(command, SetEndpoint)
+        device.outbound.set_endpoint(command.peer, command.endpoint)
+
+
+def carry_out(host: Host) -> None:
+    """What the control half wants, while it is not told of anything."""
+    for command in host.device.control.take_commands():
+        host.device._carry_out(command, Output([], [], [], set()), host.network.now)
 
 
 def outbound_path(host: Host, other: Host) -> Path | None:
@@ -78,6 +97,59 @@ def test_the_way_is_forgotten_when_the_host_changes(network: Network, session: t
     one.send(two)
     arrive(network, two, (*one.endpoint, *WAY))
     assert outbound_path(two, one) == (*one.endpoint, *WAY)
+
+
+def test_the_way_is_forgotten_and_not_where_the_peer_is_by_now(network: Network, session: tuple[Host, Host]) -> None:
+    """Outbound hears of that before the control half does."""
+    one, two = session
+    one.send(two)
+    arrive(network, two, (*one.endpoint, *WAY))
+    network.now += 1
+    one.send(two)
+    arrive_unreported(network, two, (*ELSEWHERE, *OTHER_WAY))
+    two.device.control.forget_source(one.public_key, network.now + 0.5)
+    carry_out(two)
+    assert outbound_path(two, one) == ELSEWHERE
+    two.advance()
+    assert two.status(one).endpoint == ELSEWHERE
+    assert outbound_path(two, one) == (*ELSEWHERE, *OTHER_WAY)
+
+
+def test_for_a_moment_no_packet_brings_the_forgotten_way_back(network: Network, session: tuple[Host, Host]) -> None:
+    """It may answer what was sent by it. The same by another way, or of a peer that is elsewhere, is no such answer."""
+    one, two = session
+    old, new = (*one.endpoint, *WAY), (*one.endpoint, *OTHER_WAY)
+    for path in (new, (*ELSEWHERE, *OTHER_WAY)):
+        one.send(two)
+        arrive(network, two, old)
+        two.device.control.forget_source(one.public_key, network.now + 0.5)
+        for arrives_by, leaves_by in ((old, one.endpoint), (path, path)):
+            one.send(two)
+            arrive(network, two, arrives_by)
+            assert outbound_path(two, one) == leaves_by
+            network.now += 0.1
+        network.now += 0.5
+
+
+def test_when_the_way_is_forgotten_the_peer_can_be_moved_at_once(network: Network, session: tuple[Host, Host]) -> None:
+    one, two = session
+    one.send(two)
+    arrive(network, two, (*one.endpoint, *WAY))
+    two.device.control.forget_source(one.public_key, network.now + 0.5)
+    two.move(one, ELSEWHERE)
+    assert outbound_path(two, one) == ELSEWHERE
+
+
+def test_when_the_way_is_forgotten_a_probe_can_be_answered(network: Network, session: tuple[Host, Host]) -> None:
+    one, two = session
+    network.elapse(1)
+    one.send(two)
+    arrive(network, two, (*one.endpoint, *WAY))
+    two.device.control.forget_source(one.public_key, network.now + 0.5)
+    network.hosts[ELSEWHERE] = Host(network, one.device, one.address, ELSEWHERE)
+    two.probe(one, ELSEWHERE)
+    network.deliver()
+    assert outbound_path(two, one) == two.status(one).endpoint == ELSEWHERE
 
 
 def test_a_new_configured_endpoint_is_reached_as_the_host_chooses(network: Network, session: tuple[Host, Host]) -> None:

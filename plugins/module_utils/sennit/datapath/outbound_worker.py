@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Optional
 
 from ..wireguard.aead import Buffer
 from ..wireguard.errors import DropReason
-from ..wireguard.events import DropStaged, RemoveKeypair, SendKeepalive, SetEndpoint, UseKeypair
+from ..wireguard.events import DropStaged, ForgetSource, RemoveKeypair, SendKeepalive, SetEndpoint, UseKeypair
 from ..wireguard.outbound import Batch, Outbound
 from ..wireguard.queues import Share
 from .channel import Channel
@@ -106,6 +106,8 @@ class OutboundWorker:
             self._send(outbound.send_keepalive(command.peer, time.monotonic()))
         elif isinstance(command, SetEndpoint):
             outbound.set_endpoint(command.peer, command.endpoint)
+        elif isinstance(command, ForgetSource):
+            outbound.forget_source(command.peer)
         elif isinstance(command, RemoveKeypair):
             outbound.remove_keypair(command.peer, command.local_index)
         elif isinstance(command, DropStaged):

@@ -152,9 +152,13 @@ class Ways:
 
     def use(self, peer: bytes, path: Path) -> None:
         if len(path) == 2:
-            self._known.pop(peer, None)
+            self.forget(peer)
         else:
             self._known[peer] = (path, leads(path, self._mark))
+
+    def forget(self, peer: bytes) -> None:
+        """The host chooses how its packets leave."""
+        self._known.pop(peer, None)
 
     def mark_changed(self, mark: int) -> None:
         """Packets are marked with another from now on."""

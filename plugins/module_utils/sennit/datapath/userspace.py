@@ -35,6 +35,7 @@ from ..wireguard.events import (
     Command,
     DropStaged,
     Endpoint,
+    ForgetSource,
     HandshakeCompleted,
     HandshakeGaveUp,
     HandshakeNeeded,
@@ -619,7 +620,7 @@ class UserspaceDatapath:
         self._gather(self._inbounds[queue_of(command.keypair.local_index, len(self._inbounds))], command)
 
     def _gather_for_outbound(
-        self, command: Union[UseKeypair, RemoveKeypair, SetEndpoint, SendKeepalive, DropStaged]
+        self, command: Union[UseKeypair, RemoveKeypair, SetEndpoint, ForgetSource, SendKeepalive, DropStaged]
     ) -> None:
         """All of them, but one alone sends an empty packet."""
         if isinstance(command, UseKeypair):
@@ -631,4 +632,6 @@ class UserspaceDatapath:
         else:
             if isinstance(command, SetEndpoint):
                 self._ways.use(command.peer, command.endpoint)
+            elif isinstance(command, ForgetSource):
+                self._ways.forget(command.peer)
             self._gather_for(self._outbounds, command)

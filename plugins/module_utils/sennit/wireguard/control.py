@@ -54,6 +54,7 @@ from .events import (
     DropStaged,
     Endpoint,
     Event,
+    ForgetSource,
     HandshakeCompleted,
     HandshakeGaveUp,
     HandshakeNeeded,
@@ -199,12 +200,20 @@ class Control:
             self._initiate(peer, now, wall)
             self._reschedule(peer)
 
-    def forget_source(self, public_key: bytes, now: float) -> None:
-        """Let the host choose how packets to the peer leave, until one comes: the last one's way may be gone."""
+    def forget_source(self, public_key: bytes, until: float) -> None:
+        """Let the host choose how packets to the peer leave, until one comes: the last one's way may be gone.
+
+        What comes by that way until then does not bring it back; the peer may be found elsewhere at any time.
+        """
         peer = self._peers.get(public_key)
-        if peer is not None and peer.endpoint is not None:
-            self._set_endpoint(peer, endpoint_of(peer.endpoint), now)
-            peer.heard_from.clear()
+        if peer is None or peer.endpoint is None:
+            return
+        peer.heard_from.clear()
+        endpoint = endpoint_of(peer.endpoint)
+        if endpoint != peer.endpoint:
+            peer.given_up, peer.given_up_until = peer.endpoint, until
+            peer.endpoint = endpoint
+            self._commands.append(ForgetSource(public_key))
 
     def probe(self, public_key: bytes, endpoints: Iterable[Endpoint], now: float, wall: float) -> None:
         """Try whether the peer is at one of these endpoints, too; data goes on to where it goes.
@@ -323,9 +332,9 @@ class Control:
 
     def _transport_received(self, peer: Peer, event: DataReceived | KeepaliveReceived, now: float, wall: float) -> None:
         # What is still under way to us on the last path, under an older keypair, does not lead back to it.
-        if event.at >= peer.endpoint_at and peer.heard_from.get(event.local_index) != event.endpoint:
+        news = peer.heard_from.get(event.local_index) != event.endpoint
+        if news and self._set_endpoint(peer, event.endpoint, event.at):
             peer.heard_from[event.local_index] = event.endpoint
-            self._set_endpoint(peer, event.endpoint, event.at)
         dropped = peer.keypairs.confirmed(event.local_index)
         if dropped is not None and peer.keypairs.current is not None:
             self._remove_keypairs(peer, dropped)
@@ -549,14 +558,18 @@ class Control:
 
     # --- bookkeeping
 
-    def _set_endpoint(self, peer: Peer, endpoint: Path, at: float) -> None:
-        """The peer was found there at that time. A report that is older than what is known changes nothing."""
-        if at < peer.endpoint_at:
-            return
+    def _set_endpoint(self, peer: Peer, endpoint: Path, at: float) -> bool:
+        """The peer was found there at that time. Return whether that counts.
+
+        A report that is older than what is known changes nothing, nor does one of a way that is given up.
+        """
+        if at < peer.endpoint_at or (endpoint == peer.given_up and at < peer.given_up_until):
+            return False
         peer.endpoint_at = at
         if endpoint != peer.endpoint:
             peer.endpoint = endpoint
             self._commands.append(SetEndpoint(peer.public_key, endpoint))
+        return True
 
     def _free_index(self, peer: Peer) -> int:
         """A random index of the peer's queue that names nothing yet, so that it tells an observer nothing either."""

@@ -23,6 +23,7 @@ from .events import (
     Command,
     DataReceived,
     DropStaged,
+    ForgetSource,
     InstallKeypair,
     KeepaliveReceived,
     Path,
@@ -142,7 +143,7 @@ class Device:
             for command in commands:
                 self._carry_out(command, output, now)
 
-    def _carry_out(self, command: Command, output: Output, now: float) -> None:
+    def _carry_out(self, command: Command, output: Output, now: float) -> None:  # noqa: C901 (a branch a command)
         if isinstance(command, SendDatagram):
             output.datagrams.append((command.datagram, command.endpoint))
         elif isinstance(command, SetIdentity):
@@ -158,6 +159,8 @@ class Device:
             self.outbound.remove_keypair(command.peer, command.local_index)
         elif isinstance(command, SetEndpoint):
             self.outbound.set_endpoint(command.peer, command.endpoint)
+        elif isinstance(command, ForgetSource):
+            self.outbound.forget_source(command.peer)
         elif isinstance(command, SendKeepalive):
             output.datagrams.extend(_sent(self.outbound.send_keepalive(command.peer, now)))
         elif isinstance(command, DropStaged):

@@ -179,6 +179,16 @@ class SetEndpoint:
 
 
 @dataclass(frozen=True)
+class ForgetSource:
+    """For outbound: let the host choose how packets to the peer leave, wherever it is by what outbound knows.
+
+    That may be newer than what the control half knows (Inbound.take_commands), so this does not say where.
+    """
+
+    peer: bytes
+
+
+@dataclass(frozen=True)
 class SendKeepalive:
     """For outbound: send what is staged or, when nothing is, one empty packet."""
 
@@ -216,6 +226,7 @@ Command = Union[
     UseKeypair,
     RemoveKeypair,
     SetEndpoint,
+    ForgetSource,
     SendKeepalive,
     DropStaged,
     HandshakeCompleted,

@@ -21,7 +21,7 @@ from .allowed_ips import AllowedIPs
 from .batch import Core, PythonCore, Sealer
 from .constants import REJECT_AFTER_TIME, STAGED_PACKETS, TRANSPORT_OVERHEAD
 from .errors import DropReason
-from .events import DataSent, Dropped, Event, HandshakeNeeded, KeepaliveSent, Path
+from .events import DataSent, Dropped, Event, HandshakeNeeded, KeepaliveSent, Path, endpoint_of
 from .keypair import Keypair
 from .queues import ALL, Share
 
@@ -136,6 +136,11 @@ class Outbound:
             peer.endpoint = endpoint
             peer.endpoint_address = packed_address(endpoint[0])
             self._route = (None, None)
+
+    def forget_source(self, public_key: bytes) -> None:
+        peer = self._peers.get(public_key)
+        if peer is not None and peer.endpoint is not None:
+            peer.endpoint = endpoint_of(peer.endpoint)
 
     def use_keypair(self, public_key: bytes, keypair: Keypair, now: float, *, confirm: bool = True) -> list[Batch]:
         """Send with this keypair from now on; return what was staged, sealed.

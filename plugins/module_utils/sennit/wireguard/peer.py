@@ -93,6 +93,8 @@ class Peer:
         "cookies",
         "endpoint",
         "endpoint_at",
+        "given_up",
+        "given_up_until",
         "handshake",
         "heard_from",
         "keypairs",
@@ -116,6 +118,9 @@ class Peer:
         self.endpoint: Path | None = None
         self.endpoint_at = float("-inf")
         """When it was found there."""
+        self.given_up: Path | None = None
+        """A path that is not taken up again by what came on it until then."""
+        self.given_up_until = float("-inf")
         self.heard_from: dict[int, Path] = {}
         """Where the last packets under each keypair came from, by its local index."""
         self.private_key_changed(static)
