@@ -13,8 +13,8 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
-from typing import Optional
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Optional, TypeVar
 
 _HEADER = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
 _REQUEST = {socket.AF_INET: 8, socket.AF_INET6: 128}
@@ -22,6 +22,8 @@ _REPLY = {socket.AF_INET: 0, socket.AF_INET6: 129}
 _PROTOCOL = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
 _TOKEN_LENGTH = 16
 _SO_MARK = 36  # asm-generic/socket.h
+
+Sockets = TypeVar("Sockets", bound="EchoSockets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,38 +40,29 @@ def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def icmp_socket(family: int, mark: int = 0) -> socket.socket:
-    """A raw socket for echoes that does not block, with this firewall mark if it is not 0. Raises OSError."""
-    channel = socket.socket(family, socket.SOCK_RAW, _PROTOCOL[socket.AddressFamily(family)])
-    try:
-        channel.setblocking(False)
-        if mark:
-            channel.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
-    except OSError:
-        channel.close()
-        raise
-    return channel
+class EchoSockets:
+    """Raw sockets for these families, with an identifier and a token that no other program's echoes have.
 
-
-class Pinger:
-    """Raw sockets for the families of these addresses; needs CAP_NET_RAW. Raises OSError when they cannot be had.
-
-    ``mark``: the firewall mark of the requests, if it is not 0.
+    Needs CAP_NET_RAW; raises OSError when they cannot be had. ``mark``: the requests' firewall mark, if it is not 0.
     """
 
-    def __init__(self, addresses: Sequence[str], mark: int = 0) -> None:
-        self._addresses = addresses
+    def __init__(self, families: Iterable[socket.AddressFamily], mark: int) -> None:
         self._identifier = secrets.randbelow(1 << 16)
-        # No other program's replies have it.
         self._token = os.urandom(_TOKEN_LENGTH)
         self._selector = selectors.DefaultSelector()
-        self._sockets: dict[int, socket.socket] = {}
-        for family in sorted({family_of(address) for address in addresses}):
-            channel = icmp_socket(family, mark)
-            self._selector.register(channel, selectors.EVENT_READ)
-            self._sockets[family] = channel
+        self._sockets: dict[socket.AddressFamily, socket.socket] = {}
+        try:
+            for family in sorted(set(families)):
+                channel = self._sockets[family] = socket.socket(family, socket.SOCK_RAW, _PROTOCOL[family])
+                channel.setblocking(False)
+                if mark:
+                    channel.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+                self._selector.register(channel, selectors.EVENT_READ, family)
+        except OSError:
+            self.__exit__()
+            raise
 
-    def __enter__(self) -> Pinger:
+    def __enter__(self: Sockets) -> Sockets:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -77,45 +70,56 @@ class Pinger:
         for channel in self._sockets.values():
             channel.close()
 
+    def _send(self, address: str, sequence: int, payload: bytes) -> float:
+        """When it went, by time.perf_counter(). Raises OSError."""
+        family = family_of(address)
+        request = echo_request(family, self._identifier, sequence, payload)
+        # Before it is sent: on a short way, the answer is there when sending returns.
+        sent_at = time.perf_counter()
+        self._sockets[family].sendto(request, (address, 0))
+        return sent_at
+
+    def _receive(self, seconds: float) -> Iterator[tuple[socket.AddressFamily, str, bytes]]:
+        """What has come after at most so long: family, source and packet, of which any may be somebody else's."""
+        for key, _events in self._selector.select(seconds):
+            try:
+                packet, source = self._sockets[key.data].recvfrom(65536)
+            except BlockingIOError:
+                continue
+            yield key.data, source[0], packet
+
+
+class Pinger(EchoSockets):
+    """Asks these addresses. What it needs and raises is as with EchoSockets."""
+
+    def __init__(self, addresses: Sequence[str], mark: int = 0) -> None:
+        super().__init__(map(family_of, addresses), mark)
+        self._addresses = addresses
+
     def round(self, sequence: int, timeout: float) -> Iterator[Answer]:
         """Ask every address once, and yield each answer as it comes; after ``timeout`` seconds those that did not."""
         waiting: dict[str, float] = {}
         for address in self._addresses:
-            family = family_of(address)
-            request = echo_request(family, self._identifier, sequence, self._token)
-            # Before it is sent: on a short way, the answer is there when sending returns.
-            sent_at = time.perf_counter()
             try:
-                self._sockets[family].sendto(request, (address, 0))
-                waiting[address] = sent_at
+                waiting[address] = self._send(address, sequence, self._token)
             except OSError as error:
                 yield Answer(address, sequence, None, os.strerror(error.errno or 0))
             # With hundreds to ask, the answers of the first would overflow the sockets' buffers.
-            yield from self._receive_within(0, sequence, waiting)
+            yield from self._answers(0, sequence, waiting)
         deadline = time.perf_counter() + timeout
         while waiting:
             remaining = deadline - time.perf_counter()
             if remaining <= 0:
                 break
-            yield from self._receive_within(remaining, sequence, waiting)
+            yield from self._answers(remaining, sequence, waiting)
         for address in waiting:
             yield Answer(address, sequence, None, f"no answer within {timeout:g} s")
 
-    def _receive_within(self, seconds: float, sequence: int, waiting: dict[str, float]) -> Iterator[Answer]:
-        for key, _events in self._selector.select(seconds):
-            yield from self._receive(key.fileobj, sequence, waiting)
-
-    def _receive(self, channel: object, sequence: int, waiting: dict[str, float]) -> Iterator[Answer]:
-        if not isinstance(channel, socket.socket):
-            raise TypeError("only sockets are registered")
-        try:
-            packet, source = channel.recvfrom(65536)
-        except BlockingIOError:
-            return
-        now = time.perf_counter()
-        address = source[0]
-        if address in waiting and is_reply(channel.family, packet, self._identifier, sequence, self._token):
-            yield Answer(address, sequence, now - waiting.pop(address))
+    def _answers(self, seconds: float, sequence: int, waiting: dict[str, float]) -> Iterator[Answer]:
+        for family, address, packet in self._receive(seconds):
+            now = time.perf_counter()
+            if address in waiting and is_reply(family, packet, self._identifier, sequence, self._token):
+                yield Answer(address, sequence, now - waiting.pop(address))
 
 
 def echo_request(family: int, identifier: int, sequence: int, token: bytes) -> bytes:

@@ -10,15 +10,12 @@ As packetization layer path MTU discovery does (RFC 4821, RFC 8899): what counts
 from __future__ import annotations
 
 import collections
-import os
-import secrets
-import selectors
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
-from .echo import echo_request, family_of, icmp_socket, is_reply
+from .echo import EchoSockets, family_of, is_reply
 
 # The least that every path carries whole (RFC 791: hosts take 576; RFC 8200, section 5).
 LEAST = {socket.AF_INET: 576, socket.AF_INET6: 1280}
@@ -98,32 +95,18 @@ def measure(
     return {address: search.best for address, search in searches.items()}
 
 
-class _Prober:
+class _Prober(EchoSockets):
     """Sends echo requests of stated sizes, unfragmented."""
 
-    def __init__(self, families: set[socket.AddressFamily], mark: int) -> None:
-        self._identifier = secrets.randbelow(1 << 16)
-        self._token = os.urandom(16)
+    def __init__(self, families: Iterable[socket.AddressFamily], mark: int) -> None:
+        super().__init__(families, mark)
         self._sequence = 0
-        self._selector = selectors.DefaultSelector()
-        self._sockets: dict[int, socket.socket] = {}
-        for family in sorted(families):
-            channel = icmp_socket(family, mark)
+        for family, channel in self._sockets.items():
             if family == socket.AF_INET6:
                 channel.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
                 channel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DONTFRAG, 1)
             else:
                 channel.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
-            self._selector.register(channel, selectors.EVENT_READ)
-            self._sockets[family] = channel
-
-    def __enter__(self) -> _Prober:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._selector.close()
-        for channel in self._sockets.values():
-            channel.close()
 
     def round(self, wanted: Mapping[str, Sequence[int]], seconds: float) -> dict[str, list[int]]:
         """Which sizes came back, of those sent to each address."""
@@ -131,36 +114,28 @@ class _Prober:
         passed: dict[str, list[int]] = {address: [] for address in wanted}
         waiting = 0
         for address, sizes in wanted.items():
-            family = family_of(address)
             for size in sizes:
-                request = echo_request(family, self._identifier, self._sequence, self._payload(family, size))
                 try:
-                    self._sockets[family].sendto(request, (address, 0))
+                    self._send(address, self._sequence, self._payload(family_of(address), size))
                     waiting += 1
                 except OSError:
                     # Larger than the interface takes, or there is no way there any more: it does not pass.
                     continue
         deadline = time.monotonic() + seconds
         while waiting and (remaining := deadline - time.monotonic()) > 0:
-            for key, _events in self._selector.select(remaining):
-                waiting -= self._receive(key.fileobj, wanted, passed)
+            for family, address, packet in self._receive(remaining):
+                answered = self._answered(family, packet, wanted.get(address, ()))
+                if answered is not None and answered not in passed[address]:
+                    passed[address].append(answered)
+                    waiting -= 1
         return passed
 
-    def _receive(self, channel: object, wanted: Mapping[str, Sequence[int]], passed: dict[str, list[int]]) -> int:
-        """How many answers that was: one or none."""
-        if not isinstance(channel, socket.socket):
-            raise TypeError("only sockets are registered")
-        try:
-            packet, source = channel.recvfrom(65536)
-        except BlockingIOError:
-            return 0
-        family, address = channel.family, source[0]
-        for size in wanted.get(address, ()):
-            payload = self._payload(family, size)
-            if size not in passed[address] and is_reply(family, packet, self._identifier, self._sequence, payload):
-                passed[address].append(size)
-                return 1
-        return 0
+    def _answered(self, family: socket.AddressFamily, packet: bytes, sizes: Sequence[int]) -> Optional[int]:
+        """To which of the sizes this is the answer."""
+        for size in sizes:
+            if is_reply(family, packet, self._identifier, self._sequence, self._payload(family, size)):
+                return size
+        return None
 
-    def _payload(self, family: int, size: int) -> bytes:
-        return self._token.ljust(size - _HEADERS[socket.AddressFamily(family)], b"\0")
+    def _payload(self, family: socket.AddressFamily, size: int) -> bytes:
+        return self._token.ljust(size - _HEADERS[family], b"\0")
