@@ -350,12 +350,9 @@ def test_packets_stay_in_the_device_until_they_may_be_taken(core: DatapathCore, 
     udp_socket = UdpSocket(0, 0)
     with wire() as (end, tun):
         tun.mtu = 1420
-
-        class Waiting(OutboundWorker):
-            def run(self) -> Any:
-                super().run(waiting=True)
-
-        side = Side(lambda _side, own, other: Waiting(tun, udp_socket, own, (other,), core), udp_socket)
+        side = Side(
+            lambda _side, own, other: OutboundWorker(tun, udp_socket, own, (other,), core, taking=False), udp_socket
+        )
         side.start()
         end.kernel.send(PLAIN + udp(4, b"x"))
         assert side.told() == []

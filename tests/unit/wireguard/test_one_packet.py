@@ -66,7 +66,7 @@ def test_opened_as_in_a_batch(contents: list[tuple[bytes, str]], order: list[int
     for number in order:
         datagram = datagrams[number % len(datagrams)]
         of_batch.append(batch.open([datagram], 0, arrivals, ALLOWED.__contains__, 1))
-        packet = both.open_one(memoryview(datagram), ALLOWED.__contains__)
+        packet = both.open_one(datagram[8:16], memoryview(datagram)[16:], ALLOWED.__contains__)
         if packet:
             both.count(len(datagram), 100.0)
             taken.append(packet)

@@ -39,23 +39,31 @@ def test_like_the_model(start: int, moves: list[int]) -> None:
         assert window.accept(at) is model.accept(at)
 
 
-batches = st.lists(st.tuples(steps, st.sampled_from([1, 2, 45, 64, 65, 130, 9000]), st.integers(0, 4)), max_size=8)
+batches = st.lists(
+    st.tuples(
+        steps,
+        st.sampled_from([1, 2, 45, 64, 65, 130, 9000]),
+        st.integers(0, 4),
+        st.sampled_from([1, 1, 2, 3, 4, 8, 64]),
+    ),
+    max_size=8,
+)
 
 
 @given(st.integers(0, 2**40), batches)
-def test_batches_like_the_model(start: int, moves: list[tuple[int, int, int]]) -> None:
-    """Runs of counters, most of them in order; some have one again, or two that have changed places."""
+def test_batches_like_the_model(start: int, moves: list[tuple[int, int, int, int]]) -> None:
+    """Counters in steps, most of them in order; some have one again, or two that have changed places."""
     window, model = ReplayWindow(), Model()
     at = start
-    for move, count, kind in moves:
+    for move, count, kind, step in moves:
         first = max(0, at + move)
-        counters = list(range(first, first + count))
+        counters = list(range(first, first + count * step, step))
         if kind == 0:
             counters[count // 2] = counters[0]
         elif kind == 1:
             counters[0], counters[-1] = counters[-1], counters[0]
         assert window.accept_all(counters) == [model.accept(counter) for counter in counters]
-        at = first + count
+        at = first + count * step
 
 
 def test_a_batch_up_to_the_last_counter() -> None:

@@ -46,7 +46,12 @@ class Intake(NamedTuple):
 
 
 class DatapathCore(Core, Protocol):
-    """A batch core, with what the workers need of it besides sealing and opening."""
+    """A batch core, with what the workers need of it besides sealing and opening.
+
+    singly: whether its flows take a packet that comes alone by itself, so that one process can do both (both_ways.py).
+    """
+
+    singly: bool
 
     def read(self, tun: Tun, budget: int) -> Intake:
         """Read what waits on TUN, cut into packets, until there are `budget`. Valid until the next call.
@@ -66,6 +71,8 @@ class DatapathCore(Core, Protocol):
 
 class PythonDatapathCore(PythonCore):
     """See segment.py and coalesce.py."""
+
+    singly = True
 
     def read(self, tun: Tun, budget: int) -> Intake:
         runs: list[list[bytes]] = []

@@ -63,7 +63,10 @@ class Outflow(Protocol):
     """Whether it is to be told of what wait() has returned last."""
 
     def take_packets(self) -> None:
-        """Packets stayed in the device until now."""
+        """From now on read what is in the device."""
+
+    def leave_packets(self) -> None:
+        """Leave it there."""
 
     def wait(self, timeout: Optional[float]) -> Outgoing:
         """timeout: in milliseconds; None: until there is something. Raises OSError when the device is gone."""

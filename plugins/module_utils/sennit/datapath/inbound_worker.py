@@ -19,6 +19,7 @@ from ..wireguard.events import AskForCookies, InstallKeypair, Path, RemoveKeypai
 from ..wireguard.inbound import Inbound
 from .channel import Channel
 from .core import DatapathCore
+from .flow import Incoming
 from .tun import Tun
 from .udp import UdpSocket
 from .worker import Misdirected, RemovePeer, Report, Reporter, SetPeer, Unbind
@@ -40,7 +41,9 @@ class InboundWorker:
         *,
         queue: int = 0,
         others: Mapping[int, Channel] = MappingProxyType({}),
+        watched: Sequence[Channel] = (),
     ) -> None:
+        """watched: channels of whoever shares this process; a message in one is told by the flow as a command is."""
         self._tun = tun
         self._udp = udp
         self._channel = channel
@@ -48,41 +51,47 @@ class InboundWorker:
         self._others = others
         self._core = core
         self._aside: Optional[Arrivals] = None  # of what other workers have received
-        self._flow = core.inflow(tun, udp, (channel, *others.values()))
+        self.channels = (channel, *others.values())
+        self.flow = core.inflow(tun, udp, (*self.channels, *watched))
         self._inbound = Inbound(core, queue, 1 + len(others))
         self._reporter = Reporter(self._inbound, channel)
 
     def run(self) -> NoReturn:
         """Until the control process is gone (EOFError, or an OSError of the channel)."""
-        flow, inbound = self._flow, self._inbound
         timeout = None
         while True:
-            found = flow.wait(timeout)
-            if found.commands:
-                self._obey()
-                for channel in self._others.values():
-                    self._take_misdirected(channel)
-                self._reporter.worked()
-            if found.received is not None:
-                self._take(*found.received)
-            if found.failed:
-                inbound.drop(DropReason.WRITE_FAILED, found.failed)
-            for reason, count in found.refused:
-                inbound.drop(reason, count)
-            inbound.urgent |= found.urgent
-            if found.worked:
-                self._reporter.worked()
-            timeout = self._reporter.report()
+            timeout = self.turn(self.flow.wait(timeout))
+
+    def turn(self, found: Incoming) -> Optional[float]:
+        """Do what the flow has found. Returns in how many milliseconds there is something to report; None: never."""
+        inbound = self._inbound
+        if found.commands:
+            self.obey()
+        if found.received is not None:
+            self._take(*found.received)
+        if found.failed:
+            inbound.drop(DropReason.WRITE_FAILED, found.failed)
+        for reason, count in found.refused:
+            inbound.drop(reason, count)
+        inbound.urgent |= found.urgent
+        if found.worked or found.commands:
+            self._reporter.worked()
+        return self._reporter.report()
+
+    def obey(self) -> None:
+        self._obey()
+        for channel in self._others.values():
+            self._take_misdirected(channel)
 
     def _take(self, datagrams: Sequence[Buffer], source: Path) -> None:
         """Take them into the flow's arrivals, which are written after this."""
         inbound = self._inbound
-        inbound.take(datagrams, source, time.monotonic(), self._flow.arrivals)
+        inbound.take(datagrams, source, time.monotonic(), self.flow.arrivals)
         self._reporter.worked()
         self._tell_outbound()
-        if self._flow.learns:
+        if self.flow.learns:
             for known in inbound.known_sources(source):
-                self._flow.learn(known)
+                self.flow.learn(known)
         if self._others:
             for queue, misdirected in inbound.take_misdirected().items():
                 if not self._others[queue].send([Misdirected(misdirected, source)]):
@@ -115,7 +124,7 @@ class InboundWorker:
             commands = self._channel.receive()
             if commands is None:
                 return
-            self._flow.forget()
+            self.flow.forget()
             for command in commands:
                 self._carry_out(command)
 
@@ -127,9 +136,9 @@ class InboundWorker:
             inbound.remove_keypair(command.local_index)
         elif isinstance(command, SetIdentity):
             inbound.set_identity(command.public_key)
-            self._flow.identify(command.public_key)
+            self.flow.identify(command.public_key)
         elif isinstance(command, AskForCookies):
-            self._flow.ask_for_cookies(command)
+            self.flow.ask_for_cookies(command)
         elif isinstance(command, SetPeer):
             inbound.set_peer(command.public_key, command.allowed_ips)
         elif isinstance(command, RemovePeer):

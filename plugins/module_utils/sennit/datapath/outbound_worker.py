@@ -18,9 +18,21 @@ from ..wireguard.outbound import Batch, Outbound
 from ..wireguard.queues import Share
 from .channel import Channel
 from .core import DatapathCore
+from .flow import Outgoing
 from .tun import Tun
 from .udp import UdpSocket
-from .worker import RemovePeer, Report, Reporter, RoutesChanged, SetFwmark, SetMtu, SetPeer, TakePackets, Unbind
+from .worker import (
+    LeavePackets,
+    RemovePeer,
+    Report,
+    Reporter,
+    RoutesChanged,
+    SetFwmark,
+    SetMtu,
+    SetPeer,
+    TakePackets,
+    Unbind,
+)
 
 
 class OutboundWorker:
@@ -35,41 +47,47 @@ class OutboundWorker:
         core: DatapathCore,
         *,
         share: Optional[Share] = None,
+        taking: bool = True,
     ) -> None:
-        """share: of the keypairs' counters, where there are other outbound workers."""
-        self._tun = tun
+        """share: of the keypairs' counters, where there are other outbound workers.
+
+        taking: packets are read at once. Otherwise they stay in the device until TakePackets: it is not known yet whose
+        they are, or another worker reads them.
+        """
         self._udp = udp
-        self._channels = (channel, *inbounds)
+        self.channels = (channel, *inbounds)
         self._inbounds = inbounds
-        self._core = core
+        self.flow = core.outflow(tun, udp, self.channels, taking)
         self._outbound = Outbound(tun.mtu, core, share)
         self._outbound.port = udp.port
         self._reporter = Reporter(self._outbound, channel)
 
-    def run(self, waiting: bool = False) -> NoReturn:
-        """Until the control process is gone (EOFError, or an OSError of the channel) or the device is (OSError).
-
-        waiting: packets stay in the device until TakePackets says that it is known whose they are.
-        """
-        flow = self._flow = self._core.outflow(self._tun, self._udp, self._channels, not waiting)
+    def run(self) -> NoReturn:
+        """Until the control process is gone (EOFError, or an OSError of the channel) or the device is (OSError)."""
         timeout = None
         while True:
-            found = flow.wait(timeout)
-            # Commands first: the packets may be answers to what they are about.
-            if found.commands:
-                for channel in self._channels:
-                    self._obey(channel)
-            if found.malformed:
-                self._outbound.drop(DropReason.MALFORMED_OUTGOING_PACKET, found.malformed)
-            if found.unsent is not None:
-                path, datagrams = found.unsent
-                self._send([(path, datagrams)])
-                flow.forget()
-            for packets in found.runs:
-                self._forward(packets)
-            if found.worked or found.commands or found.runs:
-                self._reporter.worked()
-            timeout = self._reporter.report()
+            timeout = self.turn(self.flow.wait(timeout))
+
+    def turn(self, found: Outgoing) -> Optional[float]:
+        """Do what the flow has found. Returns in how many milliseconds there is something to report; None: never."""
+        # Commands first: the packets may be answers to what they are about.
+        if found.commands:
+            self.obey()
+        if found.malformed:
+            self._outbound.drop(DropReason.MALFORMED_OUTGOING_PACKET, found.malformed)
+        if found.unsent is not None:
+            path, datagrams = found.unsent
+            self._send([(path, datagrams)])
+            self.flow.forget()
+        for packets in found.runs:
+            self._forward(packets)
+        if found.worked or found.commands or found.runs:
+            self._reporter.worked()
+        return self._reporter.report()
+
+    def obey(self) -> None:
+        for channel in self.channels:
+            self._obey(channel)
 
     def _forward(self, packets: Sequence[Buffer]) -> None:
         # They may be answers to what an inbound worker received a moment ago, on a new keypair or endpoint.
@@ -77,10 +95,10 @@ class OutboundWorker:
             if channel.waits():
                 self._obey(channel)
         self._send(self._outbound.send(packets, time.monotonic()))
-        if self._flow.learns:
+        if self.flow.learns:
             known = self._outbound.known_destination()
             if known is not None:
-                self._flow.learn(known)
+                self.flow.learn(known)
 
     def _send(self, batches: list[Batch]) -> None:
         for path, datagrams in batches:
@@ -93,9 +111,13 @@ class OutboundWorker:
             commands = channel.receive()
             if commands is None:
                 return
-            self._flow.forget()
+            self.flow.forget()
             for command in commands:
-                self._carry_out(command)
+                if isinstance(command, LeavePackets):
+                    self.flow.leave_packets()
+                    channel.send([TakePackets()])
+                else:
+                    self._carry_out(command)
 
     def _carry_out(self, command: Any) -> None:  # noqa: C901, PLR0912 (a branch a command)
         outbound = self._outbound
@@ -113,7 +135,7 @@ class OutboundWorker:
         elif isinstance(command, DropStaged):
             outbound.drop_staged(command.peer, command.reason)
         elif isinstance(command, TakePackets):
-            self._flow.take_packets()
+            self.flow.take_packets()
         elif isinstance(command, RoutesChanged):
             self._udp.routes_changed()
         elif isinstance(command, SetPeer):

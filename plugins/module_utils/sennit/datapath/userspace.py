@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, Protocol, Union
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, Union
 
 from ..wireguard.control import Control
 from ..wireguard.errors import DropReason
@@ -48,15 +48,14 @@ from ..wireguard.events import (
     SetIdentity,
     UseKeypair,
 )
-from ..wireguard.queues import Share, queue_of
+from ..wireguard.queues import queue_of
 from . import queues, sticky, worker
 from .base import USERSPACE, DatapathError, DatapathStatus, InterfaceGoneError
 from .channel import Channel
 from .core import DatapathCore, choose
-from .inbound_worker import InboundWorker
 from .link_state import LinkState
-from .outbound_worker import OutboundWorker
 from .tun import Tun
+from .wiring import Wiring
 
 if TYPE_CHECKING:
     import asyncio
@@ -93,17 +92,6 @@ class _Worker:
         return True
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-def _close_but(held: Iterable[_Closable], kept: Sequence[_Closable] = ()) -> None:
-    """A queue, a port and a channel are there for as long as somebody has a descriptor of them."""
-    for each in held:
-        if not any(each is one for one in kept):
-            each.close()
-
-
 class UserspaceDatapath:
     """See base.py."""
 
@@ -119,6 +107,7 @@ class UserspaceDatapath:
         self._wanted: Mapping[bytes, PeerConfig] = {}
         self._outbounds: list[_Worker] = []
         self._inbounds: list[_Worker] = []
+        self._takers: list[_Worker] = []  # the outbound workers that are the first to read from the device
         self._marks: Optional[memoryview] = None  # where there are several outbound workers
         # By peer, the outbound worker that holds packets for it, as far as is known.
         self._holders: dict[bytes, _Worker] = {}
@@ -171,7 +160,6 @@ class UserspaceDatapath:
         self._taking_over = kept is not None
         core = choose()
         self._core = core.name
-        self._marks = queues.marks() if len(tuns) > 1 else None
         try:
             self._start_workers(tuns, core)
         finally:
@@ -271,7 +259,7 @@ class UserspaceDatapath:
             self._settle()
         self._ways.keep(self._configured)
         if self._taking_over:
-            self._tell_all(self._outbounds, worker.TakePackets())
+            self._tell_all(self._takers, worker.TakePackets())
             self._taking_over = False
 
     def _change_peer(self, public_key: bytes, config: Optional[PeerConfig]) -> None:
@@ -360,8 +348,9 @@ class UserspaceDatapath:
         """End the workers, which hold nothing to be saved. The device goes, unless somebody else holds it."""
         for each in self._workers:
             each.channel.close()
-            os.kill(each.pid, signal.SIGKILL)
-            os.waitpid(each.pid, 0)
+        for pid in {each.pid for each in self._workers}:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         self._outbounds.clear()
         self._inbounds.clear()
         for udp in self._udps:
@@ -376,56 +365,39 @@ class UserspaceDatapath:
         return self._inbounds + self._outbounds
 
     def _start_workers(self, tuns: Sequence[Tun], core: DatapathCore) -> None:
-        """One for each queue of the TUN device, and one for each socket."""
-        udps, waiting = self._udps, self._taking_over
-        outbounds, inbounds = range(len(tuns)), range(len(udps))
-        # From the first of the two worker's end to the second one's.
-        short = {(inbound, outbound): Channel.pair() for inbound in inbounds for outbound in outbounds}
-        between = {(one, other): Channel.pair() for other in inbounds for one in range(other)}
-        marks = self._marks
-        ends = [end for pair in (*short.values(), *between.values()) for end in pair]
+        wiring = Wiring(tuns, self._udps, core, self._taking_over)
+        self._marks = wiring.marks
+        for number in wiring.outbounds:
+            self._outbounds += self._fork("sennit-outbound", partial(wiring.send, number))
+        relieved = wiring.relieved
+        for number in wiring.inbounds:
+            channels = 2 if number < relieved else 1
+            inbound, *beside = self._fork("sennit-inbound", partial(wiring.receive, number), channels)
+            self._inbounds.append(inbound)
+            self._outbounds[number:number] = beside  # in front, as they are awake at rest
+        self._takers = self._outbounds[:relieved] + self._outbounds[2 * relieved :]
+        wiring.close()
 
-        def send(number: int, channel: Channel) -> NoReturn:
-            to_inbounds = [short[inbound, number][1] for inbound in inbounds]
-            share = Share(number, len(tuns), marks) if marks is not None else None
-            tun, udp = tuns[number], udps[number % len(udps)]
-            _close_but((*ends, *tuns, *udps), (*to_inbounds, tun, udp))
-            OutboundWorker(tun, udp, channel, to_inbounds, core, share=share).run(waiting)
-
-        def receive(number: int, channel: Channel) -> NoReturn:
-            to_outbounds = [short[number, outbound][0] for outbound in outbounds]
-            others = {
-                other: between[number, other][0] if number < other else between[other, number][1]
-                for other in inbounds
-                if other != number
-            }
-            tun, udp = tuns[number % len(tuns)], udps[number]
-            _close_but((*ends, *tuns, *udps), (*to_outbounds, *others.values(), tun, udp))
-            InboundWorker(tun, udp, channel, to_outbounds, core, queue=number, others=others).run()
-
-        for number in outbounds:
-            self._outbounds.append(self._fork("sennit-outbound", partial(send, number)))
-        for number in inbounds:
-            self._inbounds.append(self._fork("sennit-inbound", partial(receive, number)))
-        _close_but(ends)
-
-    def _fork(self, name: str, work: Callable[[Channel], NoReturn]) -> _Worker:
-        ours, theirs = Channel.pair()
+    def _fork(self, name: str, work: Callable[..., NoReturn], channels: int = 1) -> list[_Worker]:
+        """Start a process with so many workers, each with a channel."""
+        pairs = [Channel.pair() for _number in range(channels)]
 
         def child() -> NoReturn:
             # A worker knows by its channel's end that the control process is gone, so nobody else may keep one open.
-            ours.close()
+            for ours, _theirs in pairs:
+                ours.close()
             for each in self._workers:
                 each.channel.close()
-            work(theirs)
+            work(*(theirs for _ours, theirs in pairs))
 
         try:
             pid = worker.start(name, child)
         except OSError as error:
             self.close()
             raise DatapathError(f"cannot start {name}: {error.strerror}") from error
-        theirs.close()
-        return _Worker(name, pid, ours)
+        for _ours, theirs in pairs:
+            theirs.close()
+        return [_Worker(name, pid, ours) for ours, _theirs in pairs]
 
     def _readable(self, sender: _Worker) -> None:
         events: list[Any] = []

@@ -48,7 +48,12 @@ class Unbind:
 
 @dataclass(frozen=True)
 class TakePackets:
-    """For an outbound worker that was told to wait: the peers are known now."""
+    """Read what is in the TUN device from now on: the peers are known, or another worker has left it."""
+
+
+@dataclass(frozen=True)
+class LeavePackets:
+    """For an outbound worker: read no more from the TUN device. TakePackets is the answer, when all is sent."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from itertools import chain, compress, islice
 from struct import Struct
 from typing import Any, Callable, NamedTuple, Optional, Protocol
 
-from .aead import Aead, AuthenticationError, Buffer, new_aead
+from .aead import AuthenticationError, Buffer, new_aead
 from .constants import (
     PADDING_MULTIPLE,
     REJECT_AFTER_MESSAGES,
@@ -44,6 +44,7 @@ _BEGINNING = Struct("<II")  # of the header
 _NONCE_PREFIX = bytes(4)
 _NONCE = Struct("<4xQ")
 _PADDING = bytes(PADDING_MULTIPLE)
+_PADDINGS = [bytes(-length % PADDING_MULTIPLE) for length in range(PADDING_MULTIPLE)]
 
 # Of an inner packet: what holds the version and the length, and the source.
 _LIKE_V4 = slice(4), slice(12, 16)
@@ -208,10 +209,21 @@ def _sealed_size(length: int, mtu: int) -> int:
 class PythonSealer:
     """See Sealer."""
 
-    __slots__ = ("_aead", "_beginning", "_index", "_mark", "_sent", "_stride", "counter", "mtu")
+    __slots__ = (
+        "_beginning",
+        "_encrypt",
+        "_encrypt_into",
+        "_index",
+        "_mark",
+        "_sent",
+        "_stride",
+        "counter",
+        "mtu",
+    )
 
     def __init__(self, key: bytes, remote_index: int, mtu: int, counters: Counters = ALL) -> None:
-        self._aead: Aead = new_aead(key)
+        aead = new_aead(key)
+        self._encrypt, self._encrypt_into = aead.encrypt, aead.encrypt_into
         self._index = remote_index
         self._beginning = _BEGINNING.pack(TYPE_TRANSPORT, remote_index)
         self.mtu = mtu
@@ -238,7 +250,7 @@ class PythonSealer:
         # One buffer, which goes to the kernel as it is.
         buffer = bytearray(total)
         view = memoryview(buffer)
-        pack, pack_nonce, encrypt_into = HEADER.pack_into, _NONCE.pack, self._aead.encrypt_into
+        pack, pack_nonce, encrypt_into = HEADER.pack_into, _NONCE.pack, self._encrypt_into
         index, counter, stride = self._index, self.counter, self._stride
         at = 0
         for packet, size in zip(packets, sizes):
@@ -260,13 +272,14 @@ class PythonSealer:
 
     def seal_one(self, packet: bytes) -> bytes:
         """As seal(), by the shortest way."""
+        counter = self.counter
         length = len(packet)
-        padding = min(-length % PADDING_MULTIPLE, self.mtu - length)
-        if padding > 0:
-            packet += _PADDING[:padding]
-        number = self.counter.to_bytes(8, "little")
-        self.counter += self._stride
-        return self._beginning + number + self._aead.encrypt(_NONCE_PREFIX + number, packet, None)
+        if length & 15:
+            padding = _PADDINGS[length & 15]
+            packet += padding if length < self.mtu - 15 else padding[: max(0, self.mtu - length)]
+        self.counter = counter + self._stride
+        number = counter.to_bytes(8, "little")
+        return self._beginning + number + self._encrypt(_NONCE_PREFIX + number, packet, None)
 
     def count(self, size: int, now: float) -> None:
         """A datagram of that size, of seal_one(), is on its way; sent() tells."""
@@ -364,10 +377,10 @@ class PythonArrivals:
 class PythonOpener:
     """See Opener."""
 
-    __slots__ = ("_aead", "_generation", "_known", "_received", "_window", "beginning")
+    __slots__ = ("_decrypt", "_generation", "_known", "_received", "_window", "beginning")
 
     def __init__(self, key: bytes, local_index: int) -> None:
-        self._aead: Aead = new_aead(key)
+        self._decrypt = new_aead(key).decrypt
         self.beginning = _BEGINNING.pack(TYPE_TRANSPORT, local_index)
         self._window = ReplayWindow()
         self._known = b""  # the last source that was allowed, in this generation
@@ -377,7 +390,7 @@ class PythonOpener:
     def open(
         self, datagrams: Sequence[Buffer], at: int, arrivals: Arrivals, allowed: Allowed, generation: int
     ) -> Opened:
-        decrypt, our_beginning = self._aead.decrypt, self.beginning
+        decrypt, our_beginning = self._decrypt, self.beginning
         packets: list[bytes] = []
         counters: list[bytes] = []
         unauthentic, end = 0, at
@@ -432,14 +445,14 @@ class PythonOpener:
         self._known = known
         return malformed, not_allowed
 
-    def open_one(self, datagram: memoryview, allowed: Allowed) -> bytes:
-        """The packet in a datagram for this keypair, by the shortest way.
+    def open_one(self, number: bytes, sealed: memoryview, allowed: Allowed) -> bytes:
+        """The packet in a datagram for this keypair, of which these are the counter and what follows, the shortest way.
 
         Empty where there is none, or where it is to be dropped: nothing has changed then, and open() says why.
         `allowed` answers as it did when that was called last.
         """
         try:
-            packet = self._aead.decrypt(_NONCE_PREFIX + datagram[8:16], datagram[TRANSPORT_HEADER_LENGTH:], None)
+            packet = self._decrypt(_NONCE_PREFIX + number, sealed, None)
         except AuthenticationError:
             return b""
         length = inner_length(packet) if packet else 0
@@ -450,7 +463,7 @@ class PythonOpener:
             if not allowed(source):
                 return b""
             self._known = source
-        if not self._window.accept(int.from_bytes(datagram[8:16], "little")):
+        if not self._window.accept(int.from_bytes(number, "little")):
             return b""
         return packet[:length]
 

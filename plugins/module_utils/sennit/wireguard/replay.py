@@ -13,6 +13,8 @@ from .constants import REJECT_AFTER_MESSAGES, REPLAY_WINDOW
 
 _WORD_BITS = 64
 _WORDS = 128  # 8192 bits: the window, and one word that is being cleared
+_EVERY = {step: sum(1 << bit for bit in range(0, _WORD_BITS, step)) for step in (1, 2, 4, 8, 16)}
+"""Of a word, every so many-th bit: several workers of a peer use those counters each (queues.py)."""
 
 
 class ReplayWindow:
@@ -46,22 +48,29 @@ class ReplayWindow:
         return True
 
     def accept_all(self, counters: Sequence[int]) -> list[bool]:
-        """accept() for each. Those that follow each other and are newer than all before are marked together."""
+        """accept() for each. Those in steps of one size that are newer than all before are marked together."""
         count = len(counters)
         if count < 4:  # not worth the effort
             return [self.accept(counter) for counter in counters]
-        first = counters[0]
-        end = first + count
-        in_order = self._newest < first and end <= REJECT_AFTER_MESSAGES and all(map(eq, counters, range(first, end)))
-        if not in_order or count > REPLAY_WINDOW:
+        first, step = counters[0], counters[1] - counters[0]
+        end = first + count * step
+        every = _EVERY.get(step)
+        if (
+            every is None
+            or first <= self._newest
+            or end - step >= REJECT_AFTER_MESSAGES
+            or end - first > REPLAY_WINDOW
+            or not all(map(eq, counters, range(first, end, step)))
+        ):
             return [self.accept(counter) for counter in counters]
-        last = end - 1
+        last = end - step
         self._move(last >> 6)
         self._newest = last
+        marks = every << first % step
         for word in range(first >> 6, (last >> 6) + 1):
             base = word * _WORD_BITS
             lowest, above = max(first - base, 0), min(end - base, _WORD_BITS)
-            self._words[word % _WORDS] |= (1 << above) - (1 << lowest)
+            self._words[word % _WORDS] |= marks & (1 << above) - (1 << lowest)
         return [True] * count
 
     def _move(self, word: int) -> None:

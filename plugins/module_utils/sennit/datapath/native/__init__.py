@@ -224,6 +224,7 @@ class NativeCore:
     """See DatapathCore."""
 
     name = "native"
+    singly = False
     READ_BYTES = 4 * MAX_FRAME
 
     def __init__(self, library: ctypes.CDLL) -> None:

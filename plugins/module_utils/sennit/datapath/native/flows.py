@@ -68,6 +68,9 @@ class NativeOutflow:
     def take_packets(self) -> None:
         self._state.taking = 1
 
+    def leave_packets(self) -> None:
+        self._state.taking = 0
+
     def wait(self, timeout: Optional[float]) -> Outgoing:
         state = self._state
         _await(state, self._channels)
