@@ -36,7 +36,7 @@ _TOGETHER = 32
 _CALM = 1000
 """Datagrams a second that are received."""
 
-_SHORTEST, _LONGEST = 0.1, 3.2
+_SHORTEST, _LONGEST = 0.1, 0.8
 """Seconds of calm after which the relief may sleep; the longer, the sooner it was called again before."""
 
 

@@ -455,10 +455,15 @@ class PythonOpener:
             packet = self._decrypt(_NONCE_PREFIX + number, sealed, None)
         except AuthenticationError:
             return b""
-        length = inner_length(packet) if packet else 0
-        if not length:
-            return b""
-        source = packet[8:24] if packet[0] >> 4 == 6 else packet[12:16]
+        if len(packet) >= 20 and packet[0] == 0x45:  # as most are; what follows is inner_length() then
+            length, source = packet[2] << 8 | packet[3], packet[12:16]
+            if not 20 <= length <= len(packet):
+                return b""
+        else:
+            length = inner_length(packet) if packet else 0
+            if not length:
+                return b""
+            source = packet[8:24] if packet[0] >> 4 == 6 else packet[12:16]
         if source != self._known:
             if not allowed(source):
                 return b""

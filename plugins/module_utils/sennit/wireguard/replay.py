@@ -36,15 +36,16 @@ class ReplayWindow:
         if counter > newest:
             if counter >= REJECT_AFTER_MESSAGES:
                 return False
-            self._move(word)
+            if word != newest >> 6:
+                self._move(word)
             self._newest = counter
         elif newest - counter > REPLAY_WINDOW:
             return False
-        bit = 1 << (counter % _WORD_BITS)
-        seen = self._words[word % _WORDS]
+        words, at, bit = self._words, word % _WORDS, 1 << counter % _WORD_BITS
+        seen = words[at]
         if seen & bit:
             return False
-        self._words[word % _WORDS] = seen | bit
+        words[at] = seen | bit
         return True
 
     def accept_all(self, counters: Sequence[int]) -> list[bool]:
@@ -76,7 +77,6 @@ class ReplayWindow:
     def _move(self, word: int) -> None:
         """Clear what comes anew into the ring when this word becomes its head."""
         head = self._newest >> 6
-        if word != head:
-            words = self._words
-            for stale in range(max(head + 1, word - _WORDS + 1), word + 1):
-                words[stale % _WORDS] = 0
+        words = self._words
+        for stale in range(max(head + 1, word - _WORDS + 1), word + 1):
+            words[stale % _WORDS] = 0
