@@ -93,7 +93,7 @@ class Routing:
                 allowed_ips = (*allowed_ips, *EXIT_ROUTES)
         return PeerConfig(
             public_key=peer.public_key,
-            allowed_ips=(*allowed_ips, *self.former.prefixes(peer.public_key)),
+            allowed_ips=allowed_ips + self.former.prefixes(peer.public_key),
             endpoint=endpoint,
             persistent_keepalive=keepalive,
         )

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn, Optional
 
 from ..wireguard.aead import Buffer
+from ..wireguard.allowed_ips import AllowedIPs
 from ..wireguard.batch import Arrivals
 from ..wireguard.errors import DropReason
 from ..wireguard.events import AskForCookies, InstallKeypair, Path, RemoveKeypair, SetIdentity
@@ -42,6 +43,7 @@ class InboundWorker:
         queue: int = 0,
         others: Mapping[int, Channel] = MappingProxyType({}),
         watched: Sequence[Channel] = (),
+        allowed_ips: Optional[AllowedIPs] = None,
     ) -> None:
         """watched: channels of whoever shares this process; a message in one is told by the flow as a command is."""
         self._tun = tun
@@ -53,7 +55,7 @@ class InboundWorker:
         self._aside: Optional[Arrivals] = None  # of what other workers have received
         self.channels = (channel, *others.values())
         self.flow = core.inflow(tun, udp, (*self.channels, *watched))
-        self._inbound = Inbound(core, queue, 1 + len(others))
+        self._inbound = Inbound(core, queue, 1 + len(others), allowed_ips)
         self._reporter = Reporter(self._inbound, channel)
 
     def run(self) -> NoReturn:

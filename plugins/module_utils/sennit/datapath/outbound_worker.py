@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, Optional
 
 from ..wireguard.aead import Buffer
+from ..wireguard.allowed_ips import AllowedIPs
 from ..wireguard.errors import DropReason
 from ..wireguard.events import DropStaged, ForgetSource, RemoveKeypair, SendKeepalive, SetEndpoint, UseKeypair
 from ..wireguard.outbound import Batch, Outbound
@@ -48,17 +49,20 @@ class OutboundWorker:
         *,
         share: Optional[Share] = None,
         taking: bool = True,
+        allowed_ips: Optional[AllowedIPs] = None,
     ) -> None:
         """share: of the keypairs' counters, where there are other outbound workers.
 
         taking: packets are read at once. Otherwise they stay in the device until TakePackets: it is not known yet whose
         they are, or another worker reads them.
+
+        allowed_ips: shared with the inbound worker in the same process.
         """
         self._udp = udp
         self.channels = (channel, *inbounds)
         self._inbounds = inbounds
         self.flow = core.outflow(tun, udp, self.channels, taking)
-        self._outbound = Outbound(tun.mtu, core, share)
+        self._outbound = Outbound(tun.mtu, core, share, allowed_ips)
         self._outbound.port = udp.port
         self._reporter = Reporter(self._outbound, channel)
 

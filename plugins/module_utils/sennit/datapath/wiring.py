@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NoReturn, Optional, Protocol
 
+from ..wireguard.allowed_ips import AllowedIPs
 from ..wireguard.queues import Share
 from . import queues
 from .both_ways import BothWays
@@ -52,8 +53,7 @@ class Wiring:
 
     def send(self, number: int, channel: Channel) -> NoReturn:
         """Be the outbound worker of that queue."""
-        taking = not self._waiting and number >= self.relieved
-        outbound = self._outbound(number, number, channel, taking)
+        outbound = self._outbound(number, number, channel, taking=not self._waiting and number >= self.relieved)
         self._close_but(outbound.channels, self._tuns[number], self._udps[number % len(self._udps)])
         outbound.run()
 
@@ -70,18 +70,42 @@ class Wiring:
             self._close_but((*to_outbounds, *others.values()), tun, udp)
             InboundWorker(tun, udp, channel, to_outbounds, self._core, queue=number, others=others).run()
         relief = to_outbounds[number]
-        outbound = self._outbound(len(self._tuns) + number, number, beside, not self._waiting, relief)
+        allowed_ips = AllowedIPs()
+        outbound = self._outbound(
+            len(self._tuns) + number, number, beside, relief, taking=not self._waiting, allowed_ips=allowed_ips
+        )
         inbound = InboundWorker(
-            tun, udp, channel, to_outbounds, self._core, queue=number, others=others, watched=outbound.channels
+            tun,
+            udp,
+            channel,
+            to_outbounds,
+            self._core,
+            queue=number,
+            others=others,
+            watched=outbound.channels,
+            allowed_ips=allowed_ips,
         )
         self._close_but((*to_outbounds, *others.values(), *outbound.channels), tun, udp)
         BothWays(inbound, outbound, relief, tun, udp).run()
 
-    def _outbound(self, number: int, queue: int, channel: Channel, taking: bool, *more: Channel) -> OutboundWorker:
+    def _outbound(
+        self, number: int, queue: int, *channels: Channel, taking: bool, allowed_ips: Optional[AllowedIPs] = None
+    ) -> OutboundWorker:
+        """channels: control's, and others that it obeys."""
         tun, udp = self._tuns[queue], self._udps[queue % len(self._udps)]
         share = Share(number, len(self._all_outbounds), self.marks) if self.marks is not None else None
         from_inbounds = [self._short[inbound, number][1] for inbound in self.inbounds]
-        return OutboundWorker(tun, udp, channel, (*from_inbounds, *more), self._core, share=share, taking=taking)
+        control, *more = channels
+        return OutboundWorker(
+            tun,
+            udp,
+            control,
+            (*from_inbounds, *more),
+            self._core,
+            share=share,
+            taking=taking,
+            allowed_ips=allowed_ips,
+        )
 
     def close(self) -> None:
         """What is the workers' alone."""

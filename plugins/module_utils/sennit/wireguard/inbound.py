@@ -101,16 +101,23 @@ class Inbound:
     `urgent` is true while an event waits that must not be held back to be summed up with later ones; `due` is when
     those are to be told at the latest that may wait for a moment, infinite while there are none.
     Of several queues it is one, by its number, and sets aside what belongs to another (queues.py).
+    allowed_ips: as in Outbound.
     """
 
-    def __init__(self, core: Optional[Core] = None, queue: int = 0, queues: int = 1) -> None:
+    def __init__(
+        self,
+        core: Optional[Core] = None,
+        queue: int = 0,
+        queues: int = 1,
+        allowed_ips: Optional[AllowedIPs] = None,
+    ) -> None:
         self.urgent = False
         self.due = _NEVER
         self._core: Core = core or PythonCore()
         self._queue, self._queues = queue, queues
         self._misdirected: dict[int, list[bytes]] = {}
         self._mac1: Optional[Mac1Checker] = None
-        self._allowed_ips = AllowedIPs()
+        self._allowed_ips = AllowedIPs() if allowed_ips is None else allowed_ips
         self._peers: dict[bytes, dict[int, _Session]] = {}
         self._sessions: dict[int, _Session] = {}
         self._generation = 1  # of allowed IPs

@@ -25,6 +25,7 @@ from .events import DataSent, Dropped, Event, HandshakeNeeded, KeepaliveSent, Pa
 from .keypair import Keypair
 from .queues import ALL, Share
 
+_NEVER = float("-inf")
 _UDP = 17
 _PORTS = Struct("!HH")
 
@@ -61,7 +62,7 @@ class _Peer:
         self.endpoint_address = b""  # the same, packed
         self.session: Optional[_Session] = None
         # When the newest keypair was made that was ever used, and the index of each that was made then.
-        self.newest = float("-inf")
+        self.newest = _NEVER
         self.used: tuple[int, ...] = ()
         # None while there are none, as for most peers at most times.
         self.staged: Optional[deque[bytes]] = None
@@ -86,16 +87,23 @@ class Outbound:
     told by a time that is `due`.
     `port` is the one that datagrams are sent from, 0 while that is not known.
     share: of the keypairs' counters, where others seal on the same keypairs.
+    allowed_ips: those of an Inbound that is told of the same peers, in the same process.
     """
 
-    def __init__(self, mtu: int, core: Optional[Core] = None, share: Optional[Share] = None) -> None:
+    def __init__(
+        self,
+        mtu: int,
+        core: Optional[Core] = None,
+        share: Optional[Share] = None,
+        allowed_ips: Optional[AllowedIPs] = None,
+    ) -> None:
         self.urgent = False
         self.due = float("inf")
         self.port = 0
         self._mtu = mtu
         self._share = share
         self._core: Core = core or PythonCore()
-        self._allowed_ips = AllowedIPs()
+        self._allowed_ips = AllowedIPs() if allowed_ips is None else allowed_ips
         self._peers: dict[bytes, _Peer] = {}
         self._route: tuple[Optional[bytes], Optional[_Peer]] = (None, None)  # the last destination's
         self._needed: dict[bytes, None] = {}
@@ -194,7 +202,8 @@ class Outbound:
         known, peer = self._route
         if destination != known:
             owner = self._allowed_ips.lookup(destination)
-            peer = None if owner is None else self._peers[owner]
+            # Of shared allowed IPs the owner may not be known here yet, or no more.
+            peer = None if owner is None else self._peers.get(owner)
             if peer is not None and destination == peer.endpoint_address:
                 packets = self._without_our_own(packets, peer)
                 if not packets:
