@@ -20,8 +20,8 @@ from typing import NamedTuple, Optional
 from .keypair import Keypair
 
 MAX_QUEUES = 8
-"""A direction. Counters grow as many times as fast as packets are sent, at most: REKEY_AFTER_MESSAGES packets use up
-half of REJECT_AFTER_MESSAGES."""
+"""A direction. Each may have two outbound workers, so counters grow 16 times as fast as packets are sent, at most.
+Nobody sends a sixteenth of REJECT_AFTER_MESSAGES packets within REJECT_AFTER_TIME."""
 
 
 def queue_of(local_index: int, queues: int) -> int:
