@@ -73,21 +73,13 @@ def inbound(core: DatapathCore) -> Iterator[tuple[Side, Wire]]:
     yield from worker(core)
 
 
-def told_to_ask(core: DatapathCore) -> Iterator[Side]:
-    for side, _end in worker(core):
+@pytest.fixture
+def asking() -> Iterator[Side]:
+    """Native, and told to ask for cookies."""
+    for side, _end in worker(native()):
         side.tell(AskForCookies(SECRET, time.monotonic() + 1000))
         side.told()
         yield side
-
-
-@pytest.fixture
-def asking(core: DatapathCore) -> Iterator[Side]:
-    yield from told_to_ask(core)
-
-
-@pytest.fixture
-def asking_natively() -> Iterator[Side]:
-    yield from told_to_ask(native())
 
 
 def met_with(side: Side, count: int) -> tuple[list[bytes], Counter[DropReason]]:
@@ -173,9 +165,8 @@ def test_answers_have_a_limit(asking: Side) -> None:
     assert set(found) == {DropReason.COOKIE_REQUIRED, DropReason.HANDSHAKE_QUEUE_FULL}
 
 
-def test_with_a_cookie_an_address_may_not_flood_either(asking_natively: Side) -> None:
-    """By whatever port; others are heard. In Python that is the control half's to know."""
-    asking = asking_natively
+def test_with_a_cookie_an_address_may_not_flood_either(asking: Side) -> None:
+    """By whatever port; others are heard."""
     peers = [Peer(asking.udp.port), Peer(asking.udp.port)]
     other = Peer(asking.udp.port, socket.AF_INET6)
     for peer in (*peers, other):

@@ -89,9 +89,6 @@ class InboundWorker:
         """Take them into the flow's arrivals, which are written after this."""
         inbound = self._inbound
         inbound.take(datagrams, source, time.monotonic(), self.flow.arrivals)
-        for reply, path in inbound.take_replies():
-            if not self._udp.send_now(reply, path):
-                inbound.drop(DropReason.SEND_FAILED)
         self._reporter.worked()
         self._tell_outbound()
         if self.flow.learns:
@@ -144,7 +141,6 @@ class InboundWorker:
             self.flow.identify(command.public_key)
         elif isinstance(command, AskForCookies):
             self.flow.ask_for_cookies(command)
-            inbound.ask_for_cookies(command.secret, command.until)
         elif isinstance(command, SetPeer):
             inbound.set_peer(command.public_key, command.allowed_ips)
         elif isinstance(command, RemovePeer):

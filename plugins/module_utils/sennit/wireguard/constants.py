@@ -69,9 +69,6 @@ UNDER_LOAD_MARGIN: Final = 0.5
 # So many that were nobody's, in that time, are load as well, as honest ones do not fail; it lasts while so many are
 # given cookies.
 UNDER_LOAD_FAILURES: Final = 128
-# The inbound half gives so many cookies in so many seconds. To what is beyond that nothing is said.
-COOKIE_REPLIES: Final = 1000
-COOKIE_REPLIES_FOR: Final = 0.1
 # Under load, one source address may start this many handshakes a second, after a burst.
 LIMITER_RATE: Final = 20
 LIMITER_BURST: Final = 5

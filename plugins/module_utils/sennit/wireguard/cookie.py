@@ -80,10 +80,6 @@ class CookieChecker:
             self._secret_expires = now + COOKIE_REFRESH_TIME
         return self._secret, self._secret_expires
 
-    def use(self, secret: bytes, expires: float) -> None:
-        """Give the cookies that another one gives."""
-        self._secret, self._secret_expires = secret, expires
-
     def reply(self, datagram: bytes, sender: int, source: Path, now: float) -> bytes:
         """The cookie reply to a message with a valid mac1, from that sender index and source."""
         secret, _expires = self.secret(now)

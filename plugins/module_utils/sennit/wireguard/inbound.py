@@ -9,7 +9,6 @@ No I/O and no clock. The unit is a batch: the datagrams of a call come from one 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Callable, NamedTuple, Optional, Union
 
@@ -17,8 +16,6 @@ from .aead import Buffer
 from .allowed_ips import AllowedIPs
 from .batch import HEADER, Allowed, Arrivals, Core, Opened, Opener, PythonCore
 from .constants import (
-    COOKIE_REPLIES,
-    COOKIE_REPLIES_FOR,
     COOKIE_REPLY_LENGTH,
     HANDSHAKE_QUEUE_CAPACITY,
     INITIATION_LENGTH,
@@ -30,7 +27,7 @@ from .constants import (
     TYPE_RESPONSE,
     TYPE_TRANSPORT,
 )
-from .cookie import CookieChecker, Mac1Checker
+from .cookie import Mac1Checker
 from .errors import DropReason
 from .events import (
     DataReceived,
@@ -41,7 +38,6 @@ from .events import (
     Path,
     SetEndpoint,
     UseKeypair,
-    for_one_answer,
 )
 from .keypair import Keypair
 from .queues import queue_of
@@ -105,7 +101,7 @@ class Inbound:
     `urgent` is true while an event waits that must not be held back to be summed up with later ones; `due` is when
     those are to be told at the latest that may wait for a moment, infinite while there are none.
     Of several queues it is one, by its number, and sets aside what belongs to another (queues.py).
-    allowed_ips: as in Outbound. random: makes so many bytes.
+    allowed_ips: as in Outbound.
     """
 
     def __init__(
@@ -114,7 +110,6 @@ class Inbound:
         queue: int = 0,
         queues: int = 1,
         allowed_ips: Optional[AllowedIPs] = None,
-        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.urgent = False
         self.due = _NEVER
@@ -122,12 +117,6 @@ class Inbound:
         self._queue, self._queues = queue, queues
         self._misdirected: dict[int, list[bytes]] = {}
         self._mac1: Optional[Mac1Checker] = None
-        self._random = random
-        self._cookies: Optional[CookieChecker] = None
-        self._asking_until = -_NEVER
-        self._replies: list[tuple[bytes, Path]] = []
-        self._replies_left = 0
-        self._replies_until = -_NEVER
         self._allowed_ips = AllowedIPs() if allowed_ips is None else allowed_ips
         self._peers: dict[bytes, dict[int, _Session]] = {}
         self._sessions: dict[int, _Session] = {}
@@ -146,14 +135,6 @@ class Inbound:
     def set_identity(self, public_key: bytes) -> None:
         """Take handshake messages that are meant for this key of ours. Before it is known none are taken."""
         self._mac1 = Mac1Checker(public_key)
-        self._cookies = CookieChecker(public_key, self._random)
-        self._asking_until = -_NEVER
-
-    def ask_for_cookies(self, secret: bytes, until: float) -> None:
-        """Until then, answer handshake messages without a valid mac2 with a cookie of this secret: take_replies()."""
-        if self._cookies is not None:
-            self._cookies.use(secret, until)
-            self._asking_until = until
 
     def set_peer(self, public_key: bytes, allowed_ips: Sequence[str]) -> None:
         """Add the peer, or give it other allowed IPs; its sessions stay. Raises ValueError for a malformed prefix."""
@@ -305,13 +286,6 @@ class Inbound:
         self._confirmed.clear()
         return commands
 
-    def take_replies(self) -> list[tuple[bytes, Path]]:
-        """Cookie replies to messages that were received since the last call, and where to."""
-        replies = self._replies
-        if replies:
-            self._replies = []
-        return replies
-
     def take_misdirected(self) -> dict[int, list[bytes]]:
         """By queue, datagrams of the last take() that are another's: the kernel joins what comes from one source."""
         misdirected, self._misdirected = self._misdirected, {}
@@ -352,8 +326,6 @@ class Inbound:
             self.drop(DropReason.WRONG_LENGTH)
         elif kind != TYPE_COOKIE_REPLY and (self._mac1 is None or not self._mac1.valid(datagram)):
             self.drop(DropReason.INVALID_MAC1)
-        elif now < self._asking_until and kind != TYPE_COOKIE_REPLY and self._refuses(bytes(datagram), source, now):
-            pass
         elif len(self._handshakes) >= HANDSHAKE_QUEUE_CAPACITY:
             self.drop(DropReason.HANDSHAKE_QUEUE_FULL)
         else:
@@ -363,18 +335,3 @@ class Inbound:
                 self.urgent = True
             elif not self.urgent:
                 self.due = self._gathering_until
-
-    def _refuses(self, message: bytes, source: Path, now: float) -> bool:
-        """Whether the message has no valid mac2. It is answered then, as long as there are not too many."""
-        if self._cookies is None or self._cookies.has_valid_mac2(message, source, now):
-            return False
-        if now >= self._replies_until:
-            self._replies_left, self._replies_until = COOKIE_REPLIES, now + COOKIE_REPLIES_FOR
-        if not self._replies_left:
-            self.drop(DropReason.HANDSHAKE_QUEUE_FULL)
-            return True
-        self._replies_left -= 1
-        reply = self._cookies.reply(message, int.from_bytes(message[4:8], "little"), source, now)
-        self._replies.append((reply, for_one_answer(source)))
-        self.drop(DropReason.COOKIE_REQUIRED)
-        return True
