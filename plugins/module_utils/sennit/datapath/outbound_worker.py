@@ -118,8 +118,9 @@ class OutboundWorker:
             self.flow.forget()
             for command in commands:
                 if isinstance(command, LeavePackets):
-                    self.flow.leave_packets()
-                    channel.send([TakePackets()])
+                    # Somebody has to read them: whoever cannot be told does not.
+                    if channel.send([TakePackets()]):
+                        self.flow.leave_packets()
                 else:
                     self._carry_out(command)
 

@@ -102,13 +102,18 @@ class PythonOutflow:
         except BlockingIOError:
             return Outgoing(worked=True)
         if frame.startswith(_PLAIN_V4):
-            packet, route = frame[_VNET:], self._routes.get(frame[_DESTINATION_V4])
+            packets, route = [frame[_VNET:]], self._routes.get(frame[_DESTINATION_V4])
         else:
-            packet, route = self._route_of(frame)
+            try:
+                packets = segment(frame)
+            except PacketError:
+                return Outgoing(malformed=1, worked=True)
+            route = self._routes.get(destination_of(packets[0])) if len(packets) == 1 else None
         now = self.now = time.monotonic()
         if route is None or now >= route.expires_at or not route.sealer.ready(1):
-            return self._undecided(frame)
-        datagram = route.sealer.seal_one(packet)
+            self.learns = len(packets) == 1
+            return Outgoing(any_waits(self._channels), (packets,), worked=True)
+        datagram = route.sealer.seal_one(packets[0])
         try:
             self._udp.socket.sendmsg((datagram,), route.ancillary, 0, route.address)
         except OSError:
@@ -116,23 +121,6 @@ class PythonOutflow:
         finally:
             route.sealer.count(len(datagram), now)
         return None
-
-    def _route_of(self, frame: bytes) -> tuple[bytes, Optional[_Route]]:
-        """The packet, where the frame is a single one, and how it leaves."""
-        try:
-            packets = segment(frame)
-        except PacketError:
-            return b"", None
-        packet = packets[0]
-        return packet, self._routes.get(destination_of(packet)) if len(packets) == 1 else None
-
-    def _undecided(self, frame: bytes) -> Outgoing:
-        try:
-            packets = segment(frame)
-        except PacketError:
-            return Outgoing(malformed=1, worked=True)
-        self.learns = len(packets) == 1
-        return Outgoing(any_waits(self._channels), (packets,), worked=True)
 
     def _several(self, ready: list[tuple[int, int]], worked: bool) -> Outgoing:
         """There may be more than one packet: they go as batches."""

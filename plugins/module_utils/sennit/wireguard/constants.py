@@ -75,3 +75,6 @@ LIMITER_BURST: Final = 5
 
 # Packets that wait for a keypair, a peer.
 STAGED_PACKETS: Final = 128
+
+# On the monotonic clock, of what has not been yet. One object for all: there may be several a peer.
+NEVER: Final = float("-inf")

@@ -23,13 +23,12 @@ from .constants import (
     LABEL_COOKIE,
     LABEL_MAC1,
     MAC_LENGTH,
+    NEVER,
 )
 from .crypto import hash256, mac, xseal, xunseal
 from .errors import DropReason, PacketError
 from .events import Path
 from .messages import CookieReply
-
-_NEVER = float("-inf")  # one for all of them
 
 _NO_MAC2 = bytes(MAC_LENGTH)
 
@@ -63,7 +62,7 @@ class CookieChecker:
         self._cookie_key = cookie_key(public_key)
         self._random = random
         self._secret = b""
-        self._secret_expires = _NEVER
+        self._secret_expires = NEVER
 
     def has_valid_mac2(self, datagram: bytes, source: Path, now: float) -> bool:
         """Whether the sender holds the cookie that we currently give to this source."""
@@ -98,7 +97,7 @@ class CookieJar:
         # The keys that are made of it are not kept: there may be thousands of peers.
         self._public_key = peer_public_key
         self._cookie = b""
-        self._cookie_expires = _NEVER
+        self._cookie_expires = NEVER
         self._last_mac1 = b""
 
     def add_macs(self, message: bytes, now: float) -> bytes:

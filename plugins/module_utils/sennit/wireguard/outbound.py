@@ -19,13 +19,12 @@ from .addresses import packed_address
 from .aead import Buffer
 from .allowed_ips import AllowedIPs
 from .batch import Core, PythonCore, Sealer
-from .constants import REJECT_AFTER_TIME, STAGED_PACKETS, TRANSPORT_OVERHEAD
+from .constants import NEVER, REJECT_AFTER_TIME, STAGED_PACKETS, TRANSPORT_OVERHEAD
 from .errors import DropReason
 from .events import DataSent, Dropped, Event, HandshakeNeeded, KeepaliveSent, Path, endpoint_of
 from .keypair import Keypair
 from .queues import ALL, Share
 
-_NEVER = float("-inf")
 _UDP = 17
 _PORTS = Struct("!HH")
 
@@ -62,7 +61,7 @@ class _Peer:
         self.endpoint_address = b""  # the same, packed
         self.session: Optional[_Session] = None
         # When the newest keypair was made that was ever used, and the index of each that was made then.
-        self.newest = _NEVER
+        self.newest = NEVER
         self.used: tuple[int, ...] = ()
         # None while there are none, as for most peers at most times.
         self.staged: Optional[deque[bytes]] = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable
 
-from .constants import INITIATION_INTERVAL, TIMESTAMP_LENGTH
+from .constants import INITIATION_INTERVAL, NEVER, TIMESTAMP_LENGTH
 from .cookie import CookieJar
 from .crypto import dh
 from .errors import DropReason, PacketError
@@ -17,8 +17,6 @@ from .events import Endpoint, Path, PeerConfig, endpoint_of
 from .keypair import Keypair
 from .noise import InitiatorHandshake, StaticKeys
 from .timers import PeerTimers
-
-_NEVER = float("-inf")  # one for all of them
 
 _NO_TIMESTAMP = bytes(TIMESTAMP_LENGTH)
 
@@ -118,11 +116,11 @@ class Peer:
         self.config = config
         self.place = place
         self.endpoint: Path | None = None
-        self.endpoint_at = _NEVER
+        self.endpoint_at = NEVER
         """When it was found there."""
         self.given_up: Path | None = None
         """A path that is not taken up again by what came on it until then."""
-        self.given_up_until = _NEVER
+        self.given_up_until = NEVER
         self.heard_from: dict[int, Path] = {}
         """Where the last packets under each keypair came from, by its local index."""
         self.private_key_changed(static)
@@ -130,9 +128,9 @@ class Peer:
         self.timers = PeerTimers(random)
         self.keypairs = KeypairSlots()
         self.handshake: InitiatorHandshake | None = None
-        self.attempts_since = _NEVER
+        self.attempts_since = NEVER
         """When the peer was first wanted of those initiations that it has not answered."""
-        self.last_initiation_received = _NEVER
+        self.last_initiation_received = NEVER
         self.last_timestamp_received = _NO_TIMESTAMP
         self.last_timestamp_sent = _NO_TIMESTAMP
         self.rekeyed_late = False
@@ -149,7 +147,7 @@ class Peer:
 
     def private_key_changed(self, static: StaticKeys) -> None:
         """Take up our own key; the first handshake with it need not wait."""
-        self.last_handshake_sent = _NEVER
+        self.last_handshake_sent = NEVER
         self._static = static
         self._static_static: bytes | None = None
 
