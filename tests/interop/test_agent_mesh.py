@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 from tests.interop.agents import Mesh, steady_ping, wait
@@ -173,12 +174,14 @@ def test_without_ipv6_on_the_host_ipv4_works_and_the_problem_is_told(mesh):
     assert "fd5e::1/128: Permission denied" in alpha.status()["problems"]
 
 
-def test_a_dead_worker_ends_the_agent_so_that_it_is_started_anew(pair):
+@pytest.mark.parametrize("name", ["sennit-inbound", "sennit-outbound"])
+def test_a_dead_worker_ends_the_agent_so_that_it_is_started_anew(pair, name):
     alpha, _beta = pair
-    alpha.run("kill", "-9", str(alpha.workers()[0]))
+    [pid] = [pid for pid in alpha.workers() if Path(f"/proc/{pid}/comm").read_text().strip() == name]
+    alpha.run("kill", "-9", str(pid))
     assert alpha.agent.wait(30) == 1
     alpha.agent = None
-    alpha.log.wait_for("has ended")
+    alpha.log.wait_for(f"{name} (process {pid}) has ended")
 
 
 def test_the_watchdog_is_fed(mesh):

@@ -113,6 +113,7 @@ class UserspaceDatapath:
         self._holders: dict[bytes, _Worker] = {}
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._failure: Optional[asyncio.Future[None]] = None
+        self._followers: set[int] = set()  # processes that have ended because another one had
         self._timer: Optional[asyncio.TimerHandle] = None
         self._handling = False
         self._taking_over = False
@@ -477,7 +478,15 @@ class UserspaceDatapath:
             return
         # It is collected by close().
         ended = os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
-        if ended and (ended.si_code, ended.si_status) == (os.CLD_EXITED, worker.EXIT_INTERFACE_GONE):
+        status = ended.si_status if ended and ended.si_code == os.CLD_EXITED else None
+        if status == worker.EXIT_OTHER_ENDED and self._loop is not None:
+            # The other one is what the failure is about, and its channels end now, too.
+            self._followers.add(dead.pid)
+            self._loop.remove_reader(dead.channel.socket)
+            self._loop.remove_writer(dead.channel.socket)
+            if any(each.pid not in self._followers for each in self._workers):
+                return
+        if status == worker.EXIT_INTERFACE_GONE:
             self._failure.set_exception(InterfaceGoneError(f"the interface {self._interface} is gone"))
         else:
             self._failure.set_exception(DatapathError(f"{dead.name} (process {dead.pid}) has ended"))

@@ -23,6 +23,9 @@ REPORT_INTERVAL = 1.0
 EXIT_INTERFACE_GONE = 2
 """A worker's exit status when it has met with no other failure than that."""
 
+EXIT_OTHER_ENDED = 3
+"""And when it has lost a channel, as the control process or another worker has ended before it."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -155,7 +158,7 @@ def start(name: str, work: Callable[[], NoReturn]) -> int:
             comm.write(name)
         work()
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the control process is gone
+        os._exit(EXIT_OTHER_ENDED)
     except OSError as error:
         if error.errno == errno.EBADFD:  # what a TUN device that was removed answers
             os._exit(EXIT_INTERFACE_GONE)
