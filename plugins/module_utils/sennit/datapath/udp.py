@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from ..wireguard.aead import Buffer
 from ..wireguard.batch import MAX_PAYLOAD, Datagrams, Piece, cut, together
@@ -87,9 +87,11 @@ class UdpSocket:
         # By endpoint: datagrams of this size and larger are sent one by one, as the way there cannot segment them.
         self._refused: dict[Endpoint, int] = {}
         self._source: tuple[Any, bytes, Path] = (None, b"", ("", 0))
-        # What came with the last datagrams, and what it says of the size of each; 0: nothing.
+        self._here: Union[tuple[()], sticky.Source] = ()
+        # What came with the last datagrams, and what it says of the size of each, 0: nothing, and of their way to us.
         self._ancillary: Optional[list[tuple[int, int, bytes]]] = None
         self._size = 0
+        self._info = 0, b""
 
     def _has(self, option: int, value: int, name: str) -> bool:
         try:
@@ -170,20 +172,21 @@ class UdpSocket:
             return None
         if ancillary == self._ancillary and address == self._source[0]:
             return length, self._size or length, self._source[2]
-        self._ancillary, self._size = ancillary, 0
-        info, info_level = b"", 0
-        for level, kind, data in ancillary:
-            if level != socket.IPPROTO_UDP:
-                info, info_level = data, level
-            elif kind == _UDP_GRO:
-                self._size = int.from_bytes(data, sys.byteorder)
-        return length, self._size or length, self.seen(address, info_level, info)
+        if ancillary != self._ancillary:
+            self._ancillary, self._size, self._info = ancillary, 0, (0, b"")
+            for level, kind, data in ancillary:
+                if level != socket.IPPROTO_UDP:
+                    self._info = level, data
+                elif kind == _UDP_GRO:
+                    self._size = int.from_bytes(data, sys.byteorder)
+        return length, self._size or length, self.seen(address, *self._info)
 
     def seen(self, address: tuple[Any, ...], info_level: int, info: bytes) -> Path:
         """Where a datagram is from, by what recvmsg told: the sender's address, and the packet's way to us, if any."""
         if address != self._source[0] or info != self._source[1]:
-            endpoint = _endpoint(address)
-            self._source = (address, info, (*endpoint, *sticky.parse(info_level, info)) if info else endpoint)
+            if info != self._source[1]:
+                self._here = sticky.parse(info_level, info) if info else ()
+            self._source = address, info, (*_endpoint(address), *self._here)
         return self._source[2]
 
     def way(self, path: Path) -> Optional[tuple[tuple[Any, ...], sticky.Ancillary, int]]:
