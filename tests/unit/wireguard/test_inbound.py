@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,9 @@ from sennit.datapath.core import DatapathCore
 from sennit.wireguard import aead
 from sennit.wireguard.constants import (
     COOKIE_REPLY_LENGTH,
+    COOKIES_AT_ONCE,
+    COOKIES_EACH,
+    COOKIES_TIME,
     HANDSHAKE_QUEUE_CAPACITY,
     INITIATION_LENGTH,
     REJECT_AFTER_MESSAGES,
@@ -20,9 +25,10 @@ from sennit.wireguard.constants import (
     REPLAY_WINDOW,
     RESPONSE_LENGTH,
 )
-from sennit.wireguard.cookie import CookieJar
+from sennit.wireguard.cookie import CookieChecker, CookieJar
 from sennit.wireguard.errors import DropReason
 from sennit.wireguard.events import (
+    AskForCookies,
     DataReceived,
     Dropped,
     HandshakeReceived,
@@ -32,6 +38,7 @@ from sennit.wireguard.events import (
 )
 from sennit.wireguard.inbound import Inbound
 from sennit.wireguard.keypair import Keypair
+from sennit.wireguard.messages import CookieReply
 
 PEER, OTHER, US = b"p" * 32, b"o" * 32, b"u" * 32
 SOURCE = ("198.51.100.1", 51820)
@@ -271,6 +278,51 @@ def test_handshake_messages_queue_up_to_a_limit(inbound: Inbound) -> None:
     events = inbound.take_events()
     assert len(events) == HANDSHAKE_QUEUE_CAPACITY + 1
     assert events[-1] == Dropped(DropReason.HANDSHAKE_QUEUE_FULL, 2)
+
+
+def askers(inbound: Inbound) -> Counter[int]:
+    """By port, how many handshake messages were passed on since the last call."""
+    return Counter(event.source[1] for event in inbound.take_events() if isinstance(event, HandshakeReceived))
+
+
+def receive_from(inbound: Inbound, ports: Iterable[int], message: bytes, now: float) -> None:
+    for port in ports:
+        inbound.receive([message], (SOURCE[0], port), now)
+
+
+def test_under_load_a_flood_gets_few_cookies_and_other_sources_get_theirs(inbound: Inbound) -> None:
+    initiation, response = for_us(1, INITIATION_LENGTH), for_us(2, RESPONSE_LENGTH)
+    inbound.ask_for_cookies(AskForCookies(b"s" * 32, NOW + 1))
+    for now in (NOW, NOW + COOKIES_TIME):
+        receive_from(inbound, [1] * 100 + [2], initiation, now)
+        assert askers(inbound) == {1: COOKIES_EACH, 2: 1}
+        receive_from(inbound, range(3, 100), initiation, now)
+        assert askers(inbound).total() == COOKIES_AT_ONCE - COOKIES_EACH - 1
+        receive_from(inbound, [2], response, now)
+        assert askers(inbound) == {2: 1}
+    receive_from(inbound, [1] * 100, initiation, NOW + 1)
+    assert askers(inbound) == {1: 100}
+
+
+def test_under_load_a_message_for_others_takes_nobodys_cookie(inbound: Inbound) -> None:
+    inbound.ask_for_cookies(AskForCookies(b"s" * 32, NOW + 1))
+    receive_from(inbound, range(100), for_us(1, INITIATION_LENGTH)[:-32] + bytes(32), NOW)
+    assert inbound.take_events() == [Dropped(DropReason.INVALID_MAC1, 100)]
+    receive_from(inbound, [1], for_us(1, INITIATION_LENGTH), NOW)
+    assert askers(inbound) == {1: 1}
+
+
+def test_under_load_whoever_has_a_cookie_comes_through(inbound: Inbound) -> None:
+    checker = CookieChecker(US, bytes)
+    secret, _expires = checker.secret(NOW)
+    inbound.ask_for_cookies(AskForCookies(secret, NOW + 1))
+    jar = CookieJar(US)
+    message = b"\1\0\0\0" + bytes(INITIATION_LENGTH - 36)
+    jar.consume(CookieReply.parse(checker.reply(jar.add_macs(message, NOW), 0, SOURCE, NOW)), NOW)
+    receive_from(inbound, range(100), for_us(1, INITIATION_LENGTH), NOW)
+    assert askers(inbound).total() == COOKIES_AT_ONCE
+    receive_from(inbound, [SOURCE[1]] * 10 + [1] * 10, jar.add_macs(message, NOW), NOW)
+    assert askers(inbound) == {SOURCE[1]: 10}
 
 
 def test_several_keypairs_of_several_peers(inbound: Inbound) -> None:

@@ -140,6 +140,7 @@ class InboundWorker:
             inbound.set_identity(command.public_key)
             self.flow.identify(command.public_key)
         elif isinstance(command, AskForCookies):
+            inbound.ask_for_cookies(command)
             self.flow.ask_for_cookies(command)
         elif isinstance(command, SetPeer):
             inbound.set_peer(command.public_key, command.allowed_ips)

@@ -69,6 +69,11 @@ UNDER_LOAD_MARGIN: Final = 0.5
 # So many that were nobody's, in that time, are load as well, as honest ones do not fail; it lasts while so many are
 # given cookies.
 UNDER_LOAD_FAILURES: Final = 128
+# Under load, so many handshake messages of each kind are given cookies in so many seconds, and so many of them to one
+# source, an address and a port: more a flood may not cost. Who is left out comes again by itself.
+COOKIES_AT_ONCE: Final = 100
+COOKIES_EACH: Final = 20
+COOKIES_TIME: Final = 0.1
 # Under load, one source address may start this many handshakes a second, after a burst.
 LIMITER_RATE: Final = 20
 LIMITER_BURST: Final = 5

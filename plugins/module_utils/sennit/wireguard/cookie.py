@@ -55,6 +55,14 @@ class Mac1Checker:
         return hmac.compare_digest(mac(self._key, covered), given)
 
 
+def valid_mac2(secret: bytes, datagram: Buffer, source: Path) -> bool:
+    """Whether the sender of an initiation or response holds the cookie that is made of this secret for this source."""
+    given = datagram[-MAC_LENGTH:]
+    if given == _NO_MAC2:
+        return False
+    return hmac.compare_digest(mac(_cookie(secret, source), datagram[:-MAC_LENGTH]), given)
+
+
 class CookieChecker:
     """For messages that come in with a valid mac1: checks their mac2 and makes cookie replies. One a device."""
 
@@ -66,11 +74,7 @@ class CookieChecker:
 
     def has_valid_mac2(self, datagram: bytes, source: Path, now: float) -> bool:
         """Whether the sender holds the cookie that we currently give to this source."""
-        given = datagram[-MAC_LENGTH:]
-        if now >= self._secret_expires or given == _NO_MAC2:
-            return False
-        cookie = mac(self._secret, _source_bytes(source))
-        return hmac.compare_digest(mac(cookie, datagram[:-MAC_LENGTH]), given)
+        return now < self._secret_expires and valid_mac2(self._secret, datagram, source)
 
     def secret(self, now: float) -> tuple[bytes, float]:
         """What cookies are made of now, and until when they are taken."""
@@ -82,10 +86,9 @@ class CookieChecker:
     def reply(self, datagram: bytes, sender: int, source: Path, now: float) -> bytes:
         """The cookie reply to a message with a valid mac1, from that sender index and source."""
         secret, _expires = self.secret(now)
-        cookie = mac(secret, _source_bytes(source))
         nonce = self._random(COOKIE_NONCE_LENGTH)
         mac1 = datagram[-2 * MAC_LENGTH : -MAC_LENGTH]
-        return CookieReply(sender, nonce, xseal(self._cookie_key, nonce, cookie, mac1)).to_bytes()
+        return CookieReply(sender, nonce, xseal(self._cookie_key, nonce, _cookie(secret, source), mac1)).to_bytes()
 
 
 class CookieJar:
@@ -122,6 +125,6 @@ class CookieJar:
         self._cookie_expires = now + COOKIE_REFRESH_TIME - COOKIE_LATENCY
 
 
-def _source_bytes(source: Path) -> bytes:
-    """Port and address, which tell two sources apart. The native core has them so, too (guard.c)."""
-    return source[1].to_bytes(2, "big") + packed_address(source[0])
+def _cookie(secret: bytes, source: Path) -> bytes:
+    # Of port and address, which tell two sources apart. The native core has them so, too (guard.c).
+    return mac(secret, source[1].to_bytes(2, "big") + packed_address(source[0]))

@@ -149,7 +149,7 @@ class Device:
         elif isinstance(command, SetIdentity):
             self.inbound.set_identity(command.public_key)
         elif isinstance(command, AskForCookies):
-            pass  # the inbound half here leaves that to the control half
+            self.inbound.ask_for_cookies(command)
         elif isinstance(command, InstallKeypair):
             self.inbound.install_keypair(command.peer, command.keypair)
         elif isinstance(command, UseKeypair):

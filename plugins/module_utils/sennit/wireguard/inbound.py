@@ -27,9 +27,10 @@ from .constants import (
     TYPE_RESPONSE,
     TYPE_TRANSPORT,
 )
-from .cookie import Mac1Checker
+from .cookie import Mac1Checker, valid_mac2
 from .errors import DropReason
 from .events import (
+    AskForCookies,
     DataReceived,
     Dropped,
     Event,
@@ -38,8 +39,10 @@ from .events import (
     Path,
     SetEndpoint,
     UseKeypair,
+    endpoint_of,
 )
 from .keypair import Keypair
+from .load import CookieBudget
 from .queues import queue_of
 
 _HANDSHAKE_LENGTHS = {
@@ -124,6 +127,8 @@ class Inbound:
         self._active: dict[int, _Session] = {}
         self._handshakes: list[HandshakeReceived] = []
         self._gathering_until = 0.0  # handshake messages
+        self._asking: Optional[AskForCookies] = None
+        self._cookies = CookieBudget()
         self._moved: dict[bytes, Path] = {}
         self._confirmed: dict[bytes, Keypair] = {}
         self._dropped: dict[DropReason, int] = {}
@@ -135,6 +140,10 @@ class Inbound:
     def set_identity(self, public_key: bytes) -> None:
         """Take handshake messages that are meant for this key of ours. Before it is known none are taken."""
         self._mac1 = Mac1Checker(public_key)
+
+    def ask_for_cookies(self, command: AskForCookies) -> None:
+        """Let fewer handshake messages through, as control is under load, but all that show such a cookie."""
+        self._asking = command
 
     def set_peer(self, public_key: bytes, allowed_ips: Sequence[str]) -> None:
         """Add the peer, or give it other allowed IPs; its sessions stay. Raises ValueError for a malformed prefix."""
@@ -278,6 +287,8 @@ class Inbound:
         The control half is told by the events and says the same, later: too late for an answer that a packet brings
         about at once, which would go to the old place, or on a keypair that a restarted peer no longer has.
         """
+        if not self._moved and not self._confirmed:
+            return []
         commands: list[Union[SetEndpoint, UseKeypair]] = [
             SetEndpoint(peer, endpoint) for peer, endpoint in self._moved.items()
         ]
@@ -324,8 +335,8 @@ class Inbound:
             self.drop(DropReason.UNKNOWN_TYPE)
         elif len(datagram) != length:
             self.drop(DropReason.WRONG_LENGTH)
-        elif kind != TYPE_COOKIE_REPLY and (self._mac1 is None or not self._mac1.valid(datagram)):
-            self.drop(DropReason.INVALID_MAC1)
+        elif kind != TYPE_COOKIE_REPLY and (reason := self._refusal(kind, datagram, source, now)) is not None:
+            self.drop(reason)
         elif len(self._handshakes) >= HANDSHAKE_QUEUE_CAPACITY:
             self.drop(DropReason.HANDSHAKE_QUEUE_FULL)
         else:
@@ -335,3 +346,15 @@ class Inbound:
                 self.urgent = True
             elif not self.urgent:
                 self.due = self._gathering_until
+
+    def _refusal(self, kind: int, datagram: Buffer, source: Path, now: float) -> Optional[DropReason]:
+        """Why control is not told of this initiation or response; None when it is."""
+        asking = self._asking
+        costs = asking is not None and now < asking.until and not valid_mac2(asking.secret, datagram, source)
+        if costs and not self._cookies.has(kind, endpoint_of(source), now):
+            return DropReason.HANDSHAKE_QUEUE_FULL
+        if self._mac1 is None or not self._mac1.valid(datagram):
+            return DropReason.INVALID_MAC1
+        if costs:
+            self._cookies.take(kind, endpoint_of(source))
+        return None

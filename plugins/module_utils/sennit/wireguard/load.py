@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from .addresses import packed_address
 from .constants import (
+    COOKIES_AT_ONCE,
+    COOKIES_EACH,
+    COOKIES_TIME,
     LIMITER_BURST,
     LIMITER_RATE,
     UNDER_LOAD_FAILURES,
@@ -15,6 +20,7 @@ from .constants import (
     UNDER_LOAD_QUEUE_LENGTH,
     UNDER_LOAD_REPORTED_FOR,
 )
+from .events import Endpoint
 
 # Far more sources than can be handled at once; beyond it new ones are refused rather than remembered.
 _SOURCES = 8192
@@ -75,6 +81,27 @@ class _Burst:
             return False
         self._until = now
         return True
+
+
+class CookieBudget:
+    """How many handshake messages may still be given cookies, by kind and by source, which may be spoofed."""
+
+    def __init__(self) -> None:
+        self._until = float("-inf")
+        self._given: dict[tuple[int, Optional[Endpoint]], int] = {}
+
+    def has(self, kind: int, source: Endpoint, now: float) -> bool:
+        """Whether there is one for such a message."""
+        given = self._given
+        if now >= self._until:
+            given.clear()
+            self._until = now + COOKIES_TIME
+        return given.get((kind, None), 0) < COOKIES_AT_ONCE and given.get((kind, source), 0) < COOKIES_EACH
+
+    def take(self, kind: int, source: Endpoint) -> None:
+        """Take it; after has()."""
+        for key in ((kind, None), (kind, source)):
+            self._given[key] = self._given.get(key, 0) + 1
 
 
 class RateLimiter:
