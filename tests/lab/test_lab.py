@@ -174,7 +174,8 @@ def test_a_reboot_keeps_what_is_on_disk_and_nothing_else(how: str) -> None:
     else:
         lab("exec", "wall", "--", "systemctl", "reboot")
         deadline = time.monotonic() + BOOT_TIMEOUT
-        while not _is_ready("wall") or before in _boot_id():
+        # In this order: that it is ready was perhaps said of the boot before.
+        while _boot_id() in ("", before) or not _is_ready("wall"):
             assert time.monotonic() < deadline
     assert inside("wall", "cat /proc/sys/kernel/random/boot_id") != before
     assert inside("wall", "cat /srv/kept") == "kept"
@@ -188,7 +189,7 @@ def _is_ready(host: str) -> bool:
 
 
 def _boot_id() -> str:
-    return lab("exec", "wall", "--", "cat", "/proc/sys/kernel/random/boot_id").stdout
+    return lab("exec", "wall", "--", "cat", "/proc/sys/kernel/random/boot_id").stdout.strip()
 
 
 def test_a_lab_with_a_dead_host_is_started_again(topology: Path) -> None:
