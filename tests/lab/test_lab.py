@@ -184,6 +184,19 @@ def test_a_reboot_keeps_what_is_on_disk_and_nothing_else(how: str) -> None:
     assert "ttl=62" in inside("plain", "ping -n -c 1 -W 5 198.51.100.10")
 
 
+def test_a_command_that_was_stopped_for_a_moment_ends() -> None:
+    """As all are when a machine shuts down."""
+    command = [str(HERE / "lab"), "--lab", NAME, "exec", "plain", "--", "sh", "-c", "echo $$; kill -STOP $$; exit 3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stopped:
+        assert stopped.stdout is not None
+        pid = int(stopped.stdout.readline())
+        inside("plain", f"until grep -q '^State:.T' /proc/{pid}/status; do :; done; kill -CONT {pid}")
+        try:
+            assert stopped.wait(20) == 3
+        finally:
+            stopped.kill()
+
+
 def _is_ready(host: str) -> bool:
     return [host, "ready"] in [line.split()[:2] for line in lab("list").stdout.splitlines()]
 

@@ -399,7 +399,11 @@ def inside(leader: int, command: list[str]) -> list[str]:
     namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     environment = ["env", "-i", path, "HOME=/root", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
-    return ["nsenter", "--target", str(leader), *namespaces, "--root", "--wdns=/root", *environment, *command]
+    # Only a child is in the PID namespace. It is the shell's, as nsenter stops for ever when its own has been stopped,
+    # and a machine that shuts down stops all for a moment (systemd-shutdown).
+    shell = ["sh", "-c", '"$@"; exit $?', "sh"]
+    enter = ["nsenter", "--target", str(leader), *namespaces, "--no-fork", "--root", "--wdns=/root"]
+    return [*enter, *environment, *shell, *command]
 
 
 def answers_ssh(machine: Machine) -> bool:
