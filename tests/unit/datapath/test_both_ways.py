@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.unit.datapath.packets import ACK, offloaded, tcp, udp
-from tests.unit.datapath.test_flows import (
+from tests.unit.datapath.sides import (
     PATIENCE,
     PEER,
     Remote,

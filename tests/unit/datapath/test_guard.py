@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from tests.native import native
 from tests.unit.datapath.packets import udp
-from tests.unit.datapath.test_flows import PEER, Side, drops, keypair
+from tests.unit.datapath.sides import PEER, Side, drops, keypair
 from tests.unit.datapath.wires import Wire, wire
 
 from sennit.datapath.core import PYTHON, DatapathCore
