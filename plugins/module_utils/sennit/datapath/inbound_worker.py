@@ -112,6 +112,9 @@ class InboundWorker:
             messages = channel.receive()
             if messages is None:
                 return
+            # They may come on a keypair that was installed a moment ago.
+            if self._channel.waits():
+                self._obey()
             for message in messages:
                 arrivals = self._aside = self._aside or self._core.arrivals()
                 arrivals.clear()
