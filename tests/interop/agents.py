@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tests.interop.processes import ending
+
 from sennit import api
 from sennit.key import ensure_private_key
 from sennit.netmap.model import KIND_NODE, Netmap, Network, Node
@@ -222,14 +224,10 @@ class Host:
         """End the agent and return its exit status, when its workers have ended too."""
         if self.agent is None:
             raise AssertionError(f"no agent runs on {self.name}")
-        workers = [os.pidfd_open(pid) for pid in self.workers()]
-        self.agent.send_signal(number)
-        status = self.agent.wait(PATIENCE)
-        self.agent = None
-        for worker in workers:
-            if not select.select([worker], [], [], PATIENCE)[0]:
-                raise AssertionError("a worker outlived the agent")
-            os.close(worker)
+        with ending(*self.workers()):
+            self.agent.send_signal(number)
+            status = self.agent.wait(PATIENCE)
+            self.agent = None
         return status
 
     def workers(self) -> list[int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.interop.agents import PATIENCE, Lines, run, wait
+from tests.interop.processes import named
 
 from sennit.dns.process import StubResolver
 from sennit.dns.settings import Settings
@@ -171,8 +172,7 @@ class Resolver:
     def pids(self) -> list[int]:
         """The resolver's processes."""
         children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-        pids = [int(pid) for each in children for pid in each.read_text().split()]
-        return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == "sennit-dns"]
+        return named("sennit-dns", [int(pid) for each in children for pid in each.read_text().split()])
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.interop.agents import Mesh, run, wait
 from tests.interop.hostile import BEACON_PORT
+from tests.interop.processes import named
 from tests.interop.wireguard import Interface, Namespace
 
 from sennit.netmap.model import KIND_NODE, Node
@@ -130,7 +131,7 @@ class Relayed:
 
     def pids(self) -> list[int]:
         """Of the relay's processes."""
-        return [pid for pid in self.beacon.workers() if Path(f"/proc/{pid}/comm").read_text() == "sennit-relay\n"]
+        return named("sennit-relay", self.beacon.workers())
 
 
 @contextmanager

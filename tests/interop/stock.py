@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import select
 import subprocess
-from pathlib import Path
 
 from tests.interop.agents import PORT, Host, run
+from tests.interop.processes import ending, named
 
 from sennit.netmap.model import KIND_STATIC, Node
 
@@ -36,12 +34,9 @@ class StockPeer:
         self.host.run(self._program, self.interface)
 
     def __exit__(self, *_exception: object) -> None:
-        daemons = [os.pidfd_open(int(pid)) for pid in run("ip", "netns", "pids", self.host.namespace).split()
-                   if Path(f"/proc/{pid}/comm").read_text().strip() == "wireguard-go"]  # fmt: skip
-        self.host.run("ip", "link", "del", self.interface, check=False)
-        for daemon in daemons:
-            select.select([daemon], [], [], 10)
-            os.close(daemon)
+        pids = map(int, run("ip", "netns", "pids", self.host.namespace).split())
+        with ending(*named("wireguard-go", pids)):
+            self.host.run("ip", "link", "del", self.interface, check=False)
 
     def wg(self, *arguments: str) -> str:
         return self.host.run("wg", *arguments)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop.agents import PACKAGE_ROOT, Host, Mesh, run
+from tests.interop.processes import ending, named
 
 from sennit.host.resolver.watch import FileWatch
 
@@ -143,11 +144,9 @@ def test_a_start_after_a_power_cut_knows_the_original(one: Host) -> None:
 
 def test_a_resolver_that_dies_is_started_again(one: Host) -> None:
     for times in (1, 2):
-        stub = next(pid for pid in one.workers() if Path(f"/proc/{pid}/comm").read_text() == "sennit-dns\n")
-        ended = os.pidfd_open(stub)
-        os.kill(stub, signal.SIGKILL)
-        assert select.select([ended], [], [], 10)[0]
-        os.close(ended)
+        [stub] = named("sennit-dns", one.workers())
+        with ending(stub):
+            os.kill(stub, signal.SIGKILL)
         one.log.wait_for("names are answered at", times=times + 1)
         assert dig(one, "two.demo.internal") == ["100.64.0.2"]
     wait_for_ours(one)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop.agents import PACKAGE_ROOT, PORT, Host, Mesh, wait
+from tests.interop.processes import name_of
 from tests.interop.stock import transfer
 from tests.native import library
 
@@ -76,12 +77,6 @@ def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Host,
         yield alpha, beta
 
 
-def name(pid: int) -> str:
-    """Empty for a process that is gone."""
-    comm = Path(f"/proc/{pid}/comm")
-    return comm.read_text().strip() if comm.exists() else ""
-
-
 def waiting_for(host: Host) -> int:
     """Bytes that the host's UDP sockets hold, of what was received at WireGuard's port."""
     sockets = host.run("ss", "--no-header", "--udp", "--numeric", "--all", f"sport = :{PORT}")
@@ -108,9 +103,9 @@ def test_garbage_is_counted_and_changes_nothing(pair: tuple[Host, Host], family:
     assert alpha.agent is not None
     processes = [
         alpha.agent.pid,
-        *(pid for pid in alpha.workers() if name(pid) in ("sennit-inbound", "sennit-outbound")),
+        *(pid for pid in alpha.workers() if name_of(pid) in ("sennit-inbound", "sennit-outbound")),
     ]
-    assert {name(pid) for pid in processes[1:]} == {"sennit-inbound", "sennit-outbound"}
+    assert {name_of(pid) for pid in processes[1:]} == {"sennit-inbound", "sennit-outbound"}
     before = list(map(anonymous, processes))
     send()
     # The empty ones among them are no drops, and not all others need have found room in the socket's buffer.

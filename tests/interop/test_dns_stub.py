@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from tests.interop import lacking
 from tests.interop.agents import Mesh, run
 from tests.interop.nameservers import Resolver, dnsmasq, settings, stub, unbound
 from tests.interop.namespaces import inside
+from tests.interop.processes import ending
 
 MESH = {"alpha.demo.internal": ("100.64.0.1", "fd5e::1"), "beta.demo.internal": ("100.64.0.2",)}
 STUB, STUB_IPV6 = "100.100.100.100", "fd5e::24:6464"
@@ -237,10 +237,8 @@ def test_a_killed_process_is_back(namespace: str, tmp_path: Path) -> None:
     with stub(MESH) as resolver:
         for _time in range(2):
             (pid,) = resolver.pids
-            ended = os.pidfd_open(pid)
-            os.kill(pid, signal.SIGKILL)
-            assert select.select([ended], [], [], 10)[0]
-            os.close(ended)
+            with ending(pid):
+                os.kill(pid, signal.SIGKILL)
             resolver.wait_for_another(pid)
             assert short("alpha.demo.internal") == ["100.64.0.1"]
             assert short("alpha.demo.internal", "+tcp", server=STUB_IPV6) == ["100.64.0.1"]

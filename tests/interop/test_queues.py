@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop.agents import PORT, Host, Mesh
+from tests.interop.processes import name_of
 from tests.interop.stock import StockPeer, encoded
 from tests.interop.streams import Stream
 from tests.interop.wireguard import (
@@ -57,8 +58,7 @@ def work(alpha: Host) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for pid in sorted(alpha.workers()):
         with contextlib.suppress(FileNotFoundError):  # other children come and go
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            found.setdefault(name, []).append(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]))
+            found.setdefault(name_of(pid), []).append(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]))
     return {name: times for name, times in found.items() if name in ("sennit-outbound", "sennit-inbound")}
 
 

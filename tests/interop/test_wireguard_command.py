@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from tests.interop.agents import PACKAGE_ROOT, Lines, run
-from tests.interop.wireguard import COMMANDS, SENNIT, SOCKETS, Capture, Interface, Namespace, wait_for_end
+from tests.interop.processes import ending
+from tests.interop.wireguard import COMMANDS, SENNIT, SOCKETS, Capture, Interface, Namespace
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 NAME = f"sq{os.getpid() % 1000000}"
@@ -36,7 +37,6 @@ def links(host: Namespace) -> str:
 
 
 def everything_is_gone(interface: Interface) -> bool:
-    wait_for_end(interface.processes)
     return not interface.socket.exists() and interface.name not in links(interface.namespace)
 
 
@@ -46,33 +46,36 @@ def everything_is_gone(interface: Interface) -> bool:
 def test_by_a_signal(host: Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         interface = Interface(host, SENNIT)
-        os.kill(interface.processes[0], number)
+        with ending(*interface.processes):
+            os.kill(interface.processes[0], number)
         assert everything_is_gone(interface)
 
 
 def test_when_its_interface_is_removed(host: Namespace) -> None:
     interface = Interface(host, SENNIT)
-    host.ip("link", "del", interface.name)
+    with ending(*interface.processes):
+        host.ip("link", "del", interface.name)
     assert everything_is_gone(interface)
 
 
 def test_when_its_socket_is_removed(host: Namespace) -> None:
     interface = Interface(host, SENNIT)
-    interface.socket.unlink()
+    with ending(*interface.processes):
+        interface.socket.unlink()
     assert everything_is_gone(interface)
 
 
 def test_killed_it_leaves_a_socket_that_the_next_one_replaces(host: Namespace) -> None:
     assert command(host, NAME).returncode == 0
     processes = sorted(host.pids())
-    os.kill(processes[0], signal.SIGKILL)
-    wait_for_end(processes)
+    with ending(*processes):
+        os.kill(processes[0], signal.SIGKILL)
     assert (SOCKETS / f"{NAME}.sock").exists()
     assert NAME not in links(host)
     assert command(host, NAME).returncode == 0
     assert host.run("wg", "show", NAME, "peers") == ""
-    host.ip("link", "del", NAME)
-    wait_for_end(host.pids())
+    with ending(*host.pids()):
+        host.ip("link", "del", NAME)
 
 
 # --- how it starts
@@ -88,8 +91,8 @@ def test_in_the_background_unless_told_otherwise(host: Namespace) -> None:
     # Nothing of it holds on to a terminal.
     for pid in host.pids():
         assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)} == {"/dev/null"}
-    host.ip("link", "del", NAME)
-    wait_for_end(host.pids())
+    with ending(*host.pids()):
+        host.ip("link", "del", NAME)
 
 
 @pytest.mark.parametrize(
@@ -232,8 +235,8 @@ PersistentKeepalive = 25
         assert "mtu 1380" in host.ip("link", "show", NAME)
         processes = host.pids()
         assert len(processes) == 3
-        wg_quick("down")
-        wait_for_end(processes)
+        with ending(*processes):
+            wg_quick("down")
         assert NAME not in links(host)
         assert not (SOCKETS / f"{NAME}.sock").exists()
         assert "51820" not in host.ip("rule")

@@ -67,6 +67,13 @@ class Pair:
         self.two.namespace.ping(address, *options)
         return self.wire.datagrams()
 
+    def wait_received(self, count: int) -> None:
+        """Until the second has so many bytes. What was seen on the wire where it leaves the first is on its way.
+
+        And a responder keeps to its last keypair until a packet has come on the new one.
+        """
+        wait(lambda: self.two.transfer(self.one)[0] >= count, f"{count} bytes received")
+
 
 @pytest.fixture(params=PAIRS.values(), ids=PAIRS)
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
@@ -351,9 +358,11 @@ def test_a_link_that_is_up_again_begins_with_its_keepalives(pair: Pair) -> None:
     set_link(pair.one, "down")
     pair.wire.datagrams()
     assert pair.wire.datagrams(timeout=2.5) == []
+    received, _sent = pair.two.transfer(pair.one)
     pair.one.namespace.ip("link", "set", pair.one.name, "up")
     kinds = [each.kind for each in pair.wire.wait_for(lambda datagram: datagram.kind == TRANSPORT)]
     assert kinds[:3] == [INITIATION, RESPONSE, TRANSPORT]
+    pair.wait_received(received + 148 + KEEPALIVE_LENGTH)
     pair.ping_back()
 
 
@@ -430,6 +439,7 @@ def test_a_keepalive_alone_makes_a_session(pair: Pair) -> None:
     pair.one.set("peer", pair.two.public_key, "persistent-keepalive", "30")
     datagrams = pair.wire.wait_for(lambda datagram: datagram.kind == TRANSPORT)
     assert shape(datagrams) == [(INITIATION, 148, True), (RESPONSE, 92, False), (TRANSPORT, KEEPALIVE_LENGTH, True)]
+    pair.wait_received(148 + KEEPALIVE_LENGTH)
     # The second may send by it, at once.
     assert [each.kind for each in pair.ping_back()] == [TRANSPORT, TRANSPORT]
 

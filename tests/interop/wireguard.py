@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.interop.agents import PACKAGE_ROOT, run
 from tests.interop.namespaces import enter
+from tests.interop.processes import ending
 from tests.native import library
 
 SENNIT = "sennit wireguard"
@@ -165,23 +166,8 @@ class Interface:
 
     def end(self) -> None:
         """Remove the interface; its processes go."""
-        running = self._running()
-        self.namespace.run("ip", "link", "del", self.name, check=False)
-        wait_for_end(running)
-
-    def _running(self) -> list[int]:
-        return [pid for pid in self.processes if pid in self.namespace.pids()]
-
-
-def wait_for_end(processes: list[int]) -> None:
-    for pid in processes:
-        try:
-            process = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        if not select.select([process], [], [], 20)[0]:
-            raise AssertionError(f"process {pid} did not end")
-        os.close(process)
+        with ending(*set(self.processes) & set(self.namespace.pids())):
+            self.namespace.run("ip", "link", "del", self.name, check=False)
 
 
 # --- the wire
