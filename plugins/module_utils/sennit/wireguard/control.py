@@ -104,6 +104,7 @@ class Control:
         self._random = random
         self._peers: dict[bytes, Peer] = {}
         self._indices: dict[int, Peer] = {}
+        self._heard_from: dict[int, Path] = {}  # where the last packets under a keypair came from, by its local index
         self._numbers = Numbers()  # of keypairs
         self._places = Numbers()  # of peers
         self._deadlines = DeadlineQueue()
@@ -157,7 +158,7 @@ class Control:
             peer.config = config
         if config.endpoint is not None and config.endpoint != endpoint_before:
             self._set_endpoint(peer, config.endpoint, peer.endpoint_at)
-            peer.heard_from.clear()
+            self._forget_ways(peer)
         if config.persistent_keepalive != peer.timers.persistent_keepalive:
             peer.timers.persistent_keepalive_configured(config.persistent_keepalive)
             self._reschedule(peer)
@@ -208,7 +209,7 @@ class Control:
         peer = self._peers.get(public_key)
         if peer is None or peer.endpoint is None:
             return
-        peer.heard_from.clear()
+        self._forget_ways(peer)
         endpoint = endpoint_of(peer.endpoint)
         if endpoint != peer.endpoint:
             peer.given_up, peer.given_up_until = peer.endpoint, until
@@ -332,9 +333,9 @@ class Control:
 
     def _transport_received(self, peer: Peer, event: DataReceived | KeepaliveReceived, now: float, wall: float) -> None:
         # What is still under way to us on the last path, under an older keypair, does not lead back to it.
-        news = peer.heard_from.get(event.local_index) != event.endpoint
+        news = self._heard_from.get(event.local_index) != event.endpoint
         if news and self._set_endpoint(peer, event.endpoint, event.at):
-            peer.heard_from[event.local_index] = event.endpoint
+            self._heard_from[event.local_index] = event.endpoint
         dropped = peer.keypairs.confirmed(event.local_index)
         if dropped is not None and peer.keypairs.current is not None:
             self._remove_keypairs(peer, dropped)
@@ -587,8 +588,12 @@ class Control:
         for keypair in keypairs:
             del self._indices[keypair.local_index]
             self._numbers.give_back(keypair.number)
-            peer.heard_from.pop(keypair.local_index, None)
+            self._heard_from.pop(keypair.local_index, None)
             self._commands.append(RemoveKeypair(peer.public_key, keypair.local_index))
+
+    def _forget_ways(self, peer: Peer) -> None:
+        for keypair in peer.keypairs.held():
+            self._heard_from.pop(keypair.local_index, None)
 
     def _reschedule(self, peer: Peer) -> None:
         if self._up:

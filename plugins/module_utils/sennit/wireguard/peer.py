@@ -55,7 +55,7 @@ class KeypairSlots:
     def derived_as_initiator(self, keypair: Keypair) -> list[Keypair]:
         """The response came. When a next is waiting, the peer may already send on it, so it is kept to receive."""
         kept = self.next or self.current
-        dropped = [old for old in (self.previous, self.current, self.next) if old is not None and old is not kept]
+        dropped = [old for old in self.held() if old is not kept]
         self.previous, self.current, self.next = kept, keypair, None
         self.sent = 0
         return dropped
@@ -75,9 +75,12 @@ class KeypairSlots:
         self.sent = 0
         return dropped
 
+    def held(self) -> list[Keypair]:
+        return [keypair for keypair in (self.previous, self.current, self.next) if keypair is not None]
+
     def clear(self) -> list[Keypair]:
         """Forget all of them."""
-        dropped = [old for old in (self.previous, self.current, self.next) if old is not None]
+        dropped = self.held()
         self.previous = self.current = self.next = None
         return dropped
 
@@ -96,7 +99,6 @@ class Peer:
         "given_up",
         "given_up_until",
         "handshake",
-        "heard_from",
         "keypairs",
         "last_handshake_sent",
         "last_initiation_received",
@@ -121,8 +123,6 @@ class Peer:
         self.given_up: Path | None = None
         """A path that is not taken up again by what came on it until then."""
         self.given_up_until = NEVER
-        self.heard_from: dict[int, Path] = {}
-        """Where the last packets under each keypair came from, by its local index."""
         self.private_key_changed(static)
         self.cookies = CookieJar(config.public_key)
         self.timers = PeerTimers(random)
