@@ -68,7 +68,7 @@ def test_a_failure_is_logged_when_it_is_news(tunnel, host, caplog):
     for _ in range(3):
         reconcile(tunnel)
     assert [record.message for record in caplog.records] == [
-        "sennit0: sennit0: no pyroute2",
+        "sennit0: no pyroute2",
         "sennit0: add rule IPv4",
     ]
     assert tunnel.failed == {}

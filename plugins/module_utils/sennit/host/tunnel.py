@@ -92,7 +92,8 @@ class Tunnel:
         self._tell_failures({self._place.interface: _DOWN} if self.down else result["failed"])
 
     def _tell_failures(self, failed: dict[str, str]) -> None:
+        interface = self._place.interface
         for what, reason in failed.items():
             if self.failed.get(what) != reason:
-                logger.error("%s: %s: %s", self._place.interface, what, reason)
+                logger.error("%s: %s", interface if what == interface else f"{interface}: {what}", reason)
         self.failed = failed
