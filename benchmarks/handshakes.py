@@ -166,7 +166,7 @@ def under_flood(name: str, seconds: float) -> tuple[dict[str, float], dict[str, 
                 throughput: dict[str, float] = {}
                 cost: dict[str, float] = {}
                 with iperf.server(subject):
-                    for kind in {*FLOODS, *FLOODS.values()}:
+                    for kind in dict.fromkeys((*FLOODS, *FLOODS.values())):
                         with _flooded(subject, flood, sink, kind):
                             throughput[kind] = iperf.client(subject, seconds)["sum_received"]["bits_per_second"]
                             before, since = cpu_seconds(subject.processes(subject.far)), time.monotonic()
