@@ -122,6 +122,26 @@ def test_a_checksum_is_completed(core: DatapathCore, version: int, payload: byte
         assert len(completed) == len(packet)
 
 
+def test_checksums_that_come_out_as_0(core: DatapathCore) -> None:
+    """TCP and IP have it so, as they have it from the kernel. UDP has 65535 instead: 0 says that there is none."""
+    last = tcp(4, bytes(2), 1002)[36:38]
+    identification = int.from_bytes(tcp(4, bytes(2), identification=0)[10:12], "big") - 1
+    segments = [
+        tcp(4, payload, sequence, identification=identification + number)
+        for number, (payload, sequence) in enumerate([(b"ab", 1000), (last, 1002)])
+    ]
+    assert (segments[1][10:12], segments[1][36:38]) == (bytes(2), bytes(2))
+    frame = super_packet(4, b"ab" + last, 2, sequence=1000, identification=identification)
+    assert cut(core, frame) == segments
+    assert [segment(joined) for joined in written(core, segments)] == [segments]
+
+    last = udp(4, bytes(2))[26:28]
+    datagrams = [udp(4, b"ab"), udp(4, last, identification=8)]
+    assert datagrams[1][26:28] == b"\xff\xff"
+    assert cut(core, offloaded(udp(4, b"ab" + last), GSO_UDP_L4, 2, 6)) == datagrams
+    assert cut(core, offloaded(datagrams[1], 0, 0, 6)) == datagrams[1:]
+
+
 def test_a_complete_packet_passes_as_it_is(core: DatapathCore) -> None:
     packet = udp(4, b"hello")
     assert cut(core, PLAIN + packet) == [packet]

@@ -153,7 +153,7 @@ class _Run:
         if family.ipv4:
             _WORD.pack_into(head, 2, total)
             _WORD.pack_into(head, 10, 0)
-            _WORD.pack_into(head, 10, 65535 - words_sum(bytes(head[:20])) % 65535)
+            _WORD.pack_into(head, 10, -words_sum(bytes(head[:20])) % 65535)
             addresses = packets[0][12:20]
         else:
             _WORD.pack_into(head, 4, total - ip_length)

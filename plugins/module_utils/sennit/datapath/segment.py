@@ -56,7 +56,7 @@ def _complete(packet: bytes, start: int, offset: int) -> bytes:
     field = start + offset
     if field + 2 > len(packet) or start < _SHORTEST.get(packet[0] >> 4, 65536):
         raise PacketError(DropReason.MALFORMED_OUTGOING_PACKET)
-    # 65535 minus the sum is never 0, which UDP would read as "no checksum"; elsewhere 65535 is as good as 0.
+    # Never 0, which UDP reads as "no checksum"; 65535 is as good, and what the kernel writes here for TCP, too.
     checksum = 65535 - words_sum(packet[start:]) % 65535
     return b"".join((packet[:field], checksum.to_bytes(2, "big"), packet[field + 2 :]))
 
@@ -108,11 +108,11 @@ def _cut_tcp(frame: bytes, version: int, start: int, size: int) -> list[bytes]:
             length = header_length + len(payload)
             total = start + length
             pack = _tcp_layout(version, len(tail), len(rest), len(payload)).pack
-        checksum = 65535 - (constant + length + sequence + own_flags + words_sum(payload)) % 65535
+        checksum = -(constant + length + sequence + own_flags + words_sum(payload)) % 65535
         if version == 4:
             segments.append(
                 pack(
-                    head, total, identification, middle, 65535 - (ip_sum + total + identification) % 65535, tail,
+                    head, total, identification, middle, -(ip_sum + total + identification) % 65535, tail,
                     sequence, acknowledgement, own_flags, window, checksum, rest, payload,
                 )
             )  # fmt: skip
@@ -144,10 +144,11 @@ def _cut_udp(frame: bytes, version: int, start: int, size: int) -> list[bytes]:
         payload = frame[offset : offset + size]
         length = _UDP_HEADER + len(payload)
         # The length counts twice: in the pseudo-header and in the header.
+        # Not 0, as in _complete().
         checksum = 65535 - (constant + 2 * length + words_sum(payload)) % 65535
         if version == 4:
             total = start + length
-            ip_checksum = 65535 - (ip_sum + total + identification) % 65535
+            ip_checksum = -(ip_sum + total + identification) % 65535
             ip = _UDP_V4.pack(head, total, identification, middle, ip_checksum)
             identification = (identification + 1) & 0xFFFF
         else:

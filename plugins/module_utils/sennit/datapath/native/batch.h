@@ -194,7 +194,10 @@ struct cut {
 
 /* A number below 65535 that is, modulo 65535, the sum of the big-endian words; an odd length is padded. */
 uint32_t words_sum(const uint8_t *data, size_t length);
+/* Of such sums, by all but UDP. */
 uint32_t checksum(uint64_t sum);
+/* UDP reads 0 as "no checksum"; 65535 is as good. */
+uint32_t checksum_not_0(uint64_t sum);
 
 /* Returns 0 for a frame that does not hold what its header says. */
 int understand(const uint8_t *frame, uint32_t frame_length, struct cut *cut);

@@ -39,5 +39,6 @@ uint32_t words_sum(const uint8_t *data, size_t length)
     return (uint32_t)sum;
 }
 
-/* Never 0, which UDP would read as "no checksum"; elsewhere 65535 is as good as 0. */
-uint32_t checksum(uint64_t sum) { return 65535 - (uint32_t)(sum % 65535); }
+uint32_t checksum(uint64_t sum) { return (65535 - (uint32_t)(sum % 65535)) % 65535; }
+
+uint32_t checksum_not_0(uint64_t sum) { return 65535 - (uint32_t)(sum % 65535); }

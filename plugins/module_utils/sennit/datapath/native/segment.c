@@ -83,7 +83,7 @@ uint32_t segment(const struct cut *cut, uint32_t n, uint8_t *out)
         memcpy(out, packet, cut->length);
         if (cut->kind == COMPLETE) {
             const uint32_t start = cut->transport;
-            put_be16(out + cut->field, checksum(words_sum(packet + start, cut->length - start)));
+            put_be16(out + cut->field, checksum_not_0(words_sum(packet + start, cut->length - start)));
         }
         return cut->length;
     }
@@ -109,7 +109,7 @@ uint32_t segment(const struct cut *cut, uint32_t n, uint8_t *out)
         put_be16(transport + 4, length);
         sum += 2 * length; /* in the pseudo-header and in the header */
     }
-    put_be16(out + cut->field, checksum(sum));
+    put_be16(out + cut->field, cut->kind == CUT_TCP ? checksum(sum) : checksum_not_0(sum));
     if (cut->version == 4) {
         const uint32_t identification = (be16(packet + 4) + n) & 0xffff, total = start + length;
         put_be16(out + 2, total);
