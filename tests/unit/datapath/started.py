@@ -7,11 +7,12 @@ import os
 from collections.abc import Awaitable
 from typing import Any, Callable, NoReturn, cast
 
-from sennit.datapath import userspace, worker
+from sennit.datapath import worker
 from sennit.datapath.channel import Channel
 from sennit.datapath.link_state import LinkState
 from sennit.datapath.udp import UdpSocket
 from sennit.datapath.userspace import UserspaceDatapath
+from sennit.datapath.workers import Worker
 
 
 class AlwaysUp:
@@ -31,11 +32,11 @@ class Started(UserspaceDatapath):
         self._udp = cast(UdpSocket, self)
         self._link = cast(LinkState, AlwaysUp())
         self._ends = []
-        for name, workers in (("outbound", self._outbounds), ("inbound", self._inbounds)):
+        for name, workers in (("inbound", self._workers.inbounds), ("outbound", self._workers.outbounds)):
             ours, theirs = Channel.pair()
-            workers.append(userspace._Worker(name, 0, ours))
+            workers.append(Worker(name, 0, ours))
             self._ends.append(theirs)
-        self.outbound, self.inbound = self._ends
+        self.inbound, self.outbound = self._ends
 
     def send_now(self, datagram: bytes, _path: object) -> bool:
         self.sent.append(datagram)
@@ -45,16 +46,12 @@ class Started(UserspaceDatapath):
     async def live(self, work: Awaitable[None]) -> None:
         """Do this while the loop reads from the workers."""
         self._loop = asyncio.get_running_loop()
-        self._failure = self._loop.create_future()
-        for each in self._workers:
-            self._loop.add_reader(each.channel.socket, self._readable, each)
+        self._failure = self._workers.watch(self._loop, self._take)
         await work
-        for each in self._workers:
-            self._loop.remove_reader(each.channel.socket)
+        self._workers.unwatch()
 
     async def failed(self) -> None:
         """Raises DatapathError when there is a failure, while it lives."""
-        assert self._failure is not None
         await self._failure
 
     def end(self, name: str, error: Exception) -> int:
@@ -63,7 +60,7 @@ class Started(UserspaceDatapath):
         def work() -> NoReturn:
             raise error
 
-        [(each, end)] = [pair for pair in zip((*self._outbounds, *self._inbounds), self._ends) if pair[0].name == name]
+        [(each, end)] = [pair for pair in zip(self._workers.all, self._ends) if pair[0].name == name]
         each.pid = worker.start(name, work)
         end.close()
         return each.pid
@@ -77,5 +74,5 @@ class Started(UserspaceDatapath):
     def done(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for end in (*self._ends, *(each.channel for each in self._workers)):
+        for end in (*self._ends, *(each.channel for each in self._workers.all)):
             end.close()

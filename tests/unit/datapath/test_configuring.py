@@ -10,8 +10,8 @@ from typing import Callable
 import pytest
 from tests.unit.datapath.started import Started
 
-from sennit.datapath import userspace
 from sennit.datapath.worker import RemovePeer, SetPeer
+from sennit.datapath.workers import Worker
 from sennit.wireguard.device import Device
 from sennit.wireguard.events import (
     Endpoint,
@@ -105,10 +105,10 @@ def test_a_keypair_is_for_receiving_before_anything_is_sent_that_is_answered_on_
     friend = Device(os.urandom(32))
     told: list[tuple[str, type]] = []
 
-    def tell(receiver: userspace._Worker, *commands: object) -> None:
+    def tell(receiver: Worker, *commands: object) -> None:
         told.extend((receiver.name, type(command)) for command in commands)
 
-    monkeypatch.setattr(datapath, "_tell", tell)
+    monkeypatch.setattr(datapath._workers, "tell", tell)
 
     async def shake_hands() -> None:
         await datapath.follow({friend.public_key: PeerConfig(friend.public_key, ("10.0.0.2/32",), FRIEND)})

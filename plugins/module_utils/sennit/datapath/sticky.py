@@ -43,9 +43,6 @@ _RTM_F_FIB_MATCH = 0x2000
 _RTMSG = Struct("=8BI")  # family, lengths of destination and source, TOS, table, protocol, scope, type, flags
 _NUMBER = Struct("=I")
 
-# linux/rtnetlink.h; bit n-1 stands for group RTNLGRP_ n: links, and addresses, routes and rules of both families.
-_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
-
 
 def ask_for_pktinfo(udp: socket.socket, family: int) -> None:
     """Have recvmsg tell where each datagram arrived. Raises OSError."""
@@ -99,14 +96,6 @@ def leads(path: Path, mark: int) -> Optional[int]:
         return _interface(path[0].partition("%")[0], path[2], mark, 0, 0)
     except OSError:
         return None
-
-
-def watch() -> socket.socket:
-    """A socket that becomes readable when links, addresses, routes or rules of the host change. Raises OSError."""
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    watching = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-    watching.bind((0, _GROUPS))
-    return watching
 
 
 def _packed(address: str) -> bytes:

@@ -15,18 +15,12 @@ shared by all, and the handshake messages are sent from here.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
-import os
-import signal
-import socket
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from ..wireguard.control import Control
 from ..wireguard.errors import DropReason
@@ -35,6 +29,7 @@ from ..wireguard.events import (
     Command,
     DropStaged,
     Endpoint,
+    Event,
     ForgetSource,
     HandshakeCompleted,
     HandshakeGaveUp,
@@ -49,47 +44,23 @@ from ..wireguard.events import (
     UseKeypair,
 )
 from ..wireguard.queues import queue_of
-from . import queues, sticky, worker
-from .base import USERSPACE, DatapathError, DatapathStatus, InterfaceGoneError
-from .channel import Channel
-from .core import DatapathCore, choose
+from . import host_changes, queues, sticky, worker
+from .base import USERSPACE, DatapathError, DatapathStatus
+from .core import choose
 from .link_state import LinkState
 from .tun import Tun
 from .wiring import Wiring
+from .workers import Worker, Workers
 
 if TYPE_CHECKING:
     import asyncio
 
-_MAX_MESSAGES = 64  # taken from a worker in one turn of the event loop
 _HANDSHAKES_AT_ONCE = 16  # a few milliseconds
 _PEERS_AT_ONCE = 128  # configured in one turn, for the same reason
-_MOST_COMMANDS = 256  # in one message: it has to fit into the channel
-# Changes of the host's routes come in bursts: look a moment later, and for no more than this part of the time.
-_SETTLE_TIME = 0.05
-_LOOKING_SHARE = 0.1
 # Seconds in which there still come answers to what was sent by the way before: they do not bring that way back.
 _ANSWERS_COME_FOR = 0.5
 
 _log = logging.getLogger(__name__)
-
-
-class _Worker:
-    """The control process's side of a worker."""
-
-    def __init__(self, name: str, pid: int, channel: Channel) -> None:
-        self.name = name
-        self.pid = pid
-        self.channel = channel
-        self.gathered: list[Any] = []  # commands for one message
-        self.waiting: deque[list[Any]] = deque()  # messages the channel had no room for
-
-    def flush(self) -> bool:
-        """Send what waits; True when nothing is left."""
-        while self.waiting:
-            if not self.channel.send(self.waiting[0]):
-                return False
-            self.waiting.popleft()
-        return True
 
 
 class UserspaceDatapath:
@@ -105,26 +76,17 @@ class UserspaceDatapath:
         self._fwmark = fwmark
         self._configured: dict[bytes, PeerConfig] = {}
         self._wanted: Mapping[bytes, PeerConfig] = {}
-        self._outbounds: list[_Worker] = []
-        self._inbounds: list[_Worker] = []
-        self._takers: list[_Worker] = []  # the outbound workers that are the first to read from the device
+        self._workers = Workers(interface)
         self._marks: Optional[memoryview] = None  # where there are several outbound workers
         # By peer, the outbound worker that holds packets for it, as far as is known.
-        self._holders: dict[bytes, _Worker] = {}
+        self._holders: dict[bytes, Worker] = {}
         self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._failure: Optional[asyncio.Future[None]] = None
-        self._followers: set[int] = set()  # processes that have ended because another one had
         self._timer: Optional[asyncio.TimerHandle] = None
         self._handling = False
         self._taking_over = False
         self._ways = sticky.Ways(fwmark)
-        self._look: Optional[asyncio.TimerHandle] = None
-        self._look_after = 0.0
         # By peer, of packets that came when the link was up already and the port not bound yet.
         self._early: dict[bytes, HandshakeNeeded] = {}
-        self._asked = 0
-        # Of each report that was asked for: from how many workers it has not come yet, and who waits for it.
-        self._reports: dict[int, tuple[int, asyncio.Future[None]]] = {}
 
     # --- the interface
 
@@ -162,7 +124,10 @@ class UserspaceDatapath:
         core = choose()
         self._core = core.name
         try:
-            self._start_workers(tuns, core)
+            wiring = Wiring(tuns, self._udps, core, self._taking_over)
+            self._marks = wiring.marks
+            self._workers.start(wiring)
+            wiring.close()
         finally:
             # The workers have them. With the first one alone the device stays over a restart.
             for each in tuns[1:]:
@@ -193,7 +158,7 @@ class UserspaceDatapath:
         self._private_key = private_key
         own = self._control.public_key
         if self._configured.pop(own, None) is not None:
-            self._gather_for(self._workers, worker.RemovePeer(own))
+            self._workers.gather_for_all(worker.RemovePeer(own))
         self._settle()
 
     def set_listen_port(self, port: int) -> None:
@@ -213,9 +178,9 @@ class UserspaceDatapath:
         if len(udps) != len(self._udps):
             udps[0].close()
             raise DatapathError(f"the kernel no longer steers datagrams on port {udps[0].port}")
-        for workers in (self._inbounds, self._outbounds):
+        for workers in (self._workers.inbounds, self._workers.outbounds):
             for number, each in enumerate(workers):
-                self._tell(each, udps[number % len(udps)].socket)
+                self._workers.tell(each, udps[number % len(udps)].socket)
         for udp in self._udps:
             udp.close()
         self._udps, self._udp, self._port = udps, udps[0], udps[0].port
@@ -228,7 +193,7 @@ class UserspaceDatapath:
             udp.mark(fwmark)
         self._fwmark = fwmark
         self._ways.mark_changed(fwmark)
-        self._tell_all(self._outbounds, worker.SetFwmark(fwmark))
+        self._workers.tell_all(self._workers.outbounds, worker.SetFwmark(fwmark))
 
     def configure(self, peers: Mapping[bytes, PeerConfig]) -> None:
         """Have exactly these peers. Those that stay keep their sessions. Raises ValueError for a malformed one."""
@@ -260,7 +225,7 @@ class UserspaceDatapath:
             self._settle()
         self._ways.keep(self._configured)
         if self._taking_over:
-            self._tell_all(self._takers, worker.TakePackets())
+            self._workers.tell_all(self._workers.takers, worker.TakePackets())
             self._taking_over = False
 
     def _change_peer(self, public_key: bytes, config: Optional[PeerConfig]) -> None:
@@ -270,11 +235,11 @@ class UserspaceDatapath:
             self._configured.pop(public_key, None)
             self._control.remove_peer(public_key)
             self._holders.pop(public_key, None)
-            self._gather_for(self._workers, worker.RemovePeer(public_key))
+            self._workers.gather_for_all(worker.RemovePeer(public_key))
             return
         self._control.set_peer(config)
         if before is None or before.allowed_ips != config.allowed_ips:
-            self._gather_for(self._workers, worker.SetPeer(public_key, config.allowed_ips))
+            self._workers.gather_for_all(worker.SetPeer(public_key, config.allowed_ips))
         self._configured[public_key] = config
 
     def resume(self, endpoints: Mapping[bytes, Endpoint]) -> None:
@@ -300,26 +265,18 @@ class UserspaceDatapath:
         import asyncio  # noqa: PLC0415
 
         self._loop = asyncio.get_running_loop()
-        self._failure = self._loop.create_future()
-        watching = sticky.watch()
         try:
-            self._loop.add_reader(watching, self._host_changed, watching)
-            for each in self._workers:
-                self._loop.add_reader(each.channel.socket, self._readable, each)
-            self._link.start(self._loop)
-            self._settle()
-            await self._failure
+            with host_changes.watched(self._loop, self._notified, self._look_at_routes):
+                failure = self._workers.watch(self._loop, self._take)
+                self._link.start(self._loop)
+                self._settle()
+                await failure
         finally:
-            self._loop.remove_reader(watching)
-            watching.close()
-            for each in self._workers:
-                self._loop.remove_reader(each.channel.socket)
-                self._loop.remove_writer(each.channel.socket)
+            self._workers.unwatch()
             self._link.stop()
-            for timer in (self._timer, self._look):
-                if timer is not None:
-                    timer.cancel()
-            self._loop = self._failure = self._timer = self._look = None
+            if self._timer is not None:
+                self._timer.cancel()
+            self._loop = self._timer = None
 
     def status(self) -> DatapathStatus:
         drops = {reason.value: count for reason, count in self._control.drops.items()}
@@ -330,166 +287,35 @@ class UserspaceDatapath:
         if self._loop is None:
             raise DatapathError("the datapath does not run")
         self._link.notice_up()
-        await self._ask_workers(self._loop)
+        await self._workers.ask(self._loop)
         return self.status()
-
-    def _ask_workers(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """Done when all have done what they were told so far, and told what they have counted."""
-        done: asyncio.Future[None] = loop.create_future()
-        self._asked += 1
-        self._reports[self._asked] = len(self._workers), done
-        self._tell_all(self._workers, worker.Report(self._asked))
-        return done
 
     def keep_interface(self) -> Optional[int]:
         """See base.py."""
         return self._tun.fd
 
     def close(self) -> None:
-        """End the workers, which hold nothing to be saved. The device goes, unless somebody else holds it."""
-        for each in self._workers:
-            each.channel.close()
-        for pid in {each.pid for each in self._workers}:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        self._outbounds.clear()
-        self._inbounds.clear()
+        """End the workers. The device goes, unless somebody else holds it."""
+        self._workers.close()
         for udp in self._udps:
             udp.close()
         self._tun.close()
 
-    # --- the workers
+    # --- what the workers tell
 
-    @property
-    def _workers(self) -> list[_Worker]:
-        # The inbound ones are told first: a keypair is installed there before anything is sent that is answered on it.
-        return self._inbounds + self._outbounds
-
-    def _start_workers(self, tuns: Sequence[Tun], core: DatapathCore) -> None:
-        wiring = Wiring(tuns, self._udps, core, self._taking_over)
-        self._marks = wiring.marks
-        for number in wiring.outbounds:
-            self._outbounds += self._fork("sennit-outbound", partial(wiring.send, number))
-        relieved = wiring.relieved
-        for number in wiring.inbounds:
-            channels = 2 if number < relieved else 1
-            inbound, *beside = self._fork("sennit-inbound", partial(wiring.receive, number), channels)
-            self._inbounds.append(inbound)
-            self._outbounds[number:number] = beside  # in front, as they are awake at rest
-        self._takers = self._outbounds[:relieved] + self._outbounds[2 * relieved :]
-        wiring.close()
-
-    def _fork(self, name: str, work: Callable[..., NoReturn], channels: int = 1) -> list[_Worker]:
-        """Start a process with so many workers, each with a channel."""
-        pairs = [Channel.pair() for _number in range(channels)]
-
-        def child() -> NoReturn:
-            # A worker knows by its channel's end that the control process is gone, so nobody else may keep one open.
-            for ours, _theirs in pairs:
-                ours.close()
-            for each in self._workers:
-                each.channel.close()
-            work(*(theirs for _ours, theirs in pairs))
-
-        try:
-            pid = worker.start(name, child)
-        except OSError as error:
-            self.close()
-            raise DatapathError(f"cannot start {name}: {error.strerror}") from error
-        for _ours, theirs in pairs:
-            theirs.close()
-        return [_Worker(name, pid, ours) for ours, _theirs in pairs]
-
-    def _readable(self, sender: _Worker) -> None:
-        events: list[Any] = []
+    def _take(self, sender: Worker, events: Sequence[Event]) -> None:
         self._link.notice_up()
-        try:
-            for _message in range(_MAX_MESSAGES):
-                message = sender.channel.receive()
-                if message is None:
-                    break
-                events += message
-        except EOFError:
-            self._fail(sender)
-            return
         now, wall = time.monotonic(), time.time()
         for event in events:
-            if isinstance(event, worker.Report):
-                self._reported(event)
-            else:
-                if isinstance(event, HandshakeNeeded) and event.peer in self._configured:
-                    self._holders[event.peer] = sender
-                    if not self._link.up:
-                        self._early[event.peer] = event
-                        continue
-                self._control.receive(event, now, wall)
+            if isinstance(event, HandshakeNeeded) and event.peer in self._configured:
+                self._holders[event.peer] = sender
+                if not self._link.up:
+                    self._early[event.peer] = event
+                    continue
+            self._control.receive(event, now, wall)
         self._settle()
         if self._control.handshakes_waiting() and not self._handling:
             self._handle_handshakes()
-
-    def _reported(self, report: worker.Report) -> None:
-        """One worker has told all that it had counted when it was asked."""
-        missing, done = self._reports[report.number]
-        if missing > 1:
-            self._reports[report.number] = missing - 1, done
-        else:
-            del self._reports[report.number]
-            if not done.done():
-                done.set_result(None)
-            self._link.notice_up()  # the port may be free now
-
-    def _tell(self, receiver: _Worker, *commands: Any) -> None:
-        receiver.waiting.append(list(commands))
-        try:
-            if not receiver.flush() and self._loop is not None:
-                self._loop.add_writer(receiver.channel.socket, self._writable, receiver)
-        except OSError:
-            self._fail(receiver)
-
-    def _gather(self, receiver: _Worker, command: Any) -> None:
-        """Tell it before anything else is told or sent."""
-        receiver.gathered.append(command)
-        if len(receiver.gathered) >= _MOST_COMMANDS:
-            self._tell_gathered()
-
-    def _gather_for(self, receivers: Iterable[_Worker], command: Any) -> None:
-        for each in receivers:
-            self._gather(each, command)
-
-    def _tell_gathered(self) -> None:
-        for each in self._workers:
-            if each.gathered:
-                commands, each.gathered = each.gathered, []
-                self._tell(each, *commands)
-
-    def _tell_all(self, receivers: Iterable[_Worker], command: Any) -> None:
-        for each in receivers:
-            self._tell(each, command)
-
-    def _writable(self, receiver: _Worker) -> None:
-        try:
-            if receiver.flush() and self._loop is not None:
-                self._loop.remove_writer(receiver.channel.socket)
-        except OSError:
-            self._fail(receiver)
-
-    def _fail(self, dead: _Worker) -> None:
-        if self._failure is None or self._failure.done():
-            return
-        # It is collected by close().
-        ended = os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
-        status = ended.si_status if ended and ended.si_code == os.CLD_EXITED else None
-        if status == worker.EXIT_OTHER_ENDED and self._loop is not None:
-            # The other one is what the failure is about, and its channels end now, too.
-            self._followers.add(dead.pid)
-            self._loop.remove_reader(dead.channel.socket)
-            self._loop.remove_writer(dead.channel.socket)
-            if any(each.pid not in self._followers for each in self._workers):
-                return
-        if status == worker.EXIT_INTERFACE_GONE:
-            self._failure.set_exception(InterfaceGoneError(f"the interface {self._interface} is gone"))
-        else:
-            self._failure.set_exception(DatapathError(f"{dead.name} (process {dead.pid}) has ended"))
 
     def _handle_handshakes(self) -> None:
         """A few at a time: between them the loop has its turn, and with it the sessions that are up."""
@@ -502,7 +328,7 @@ class UserspaceDatapath:
     # --- the link
 
     def _set_mtu(self, mtu: int) -> None:
-        self._tell_all(self._outbounds, worker.SetMtu(mtu))
+        self._workers.tell_all(self._workers.outbounds, worker.SetMtu(mtu))
 
     def _link_down(self) -> Optional[asyncio.Future[None]]:
         """Return what is done when no worker holds the port any more."""
@@ -510,9 +336,13 @@ class UserspaceDatapath:
         self._control.down()
         self._settle()
         self._unbind()
-        self._gather_for(self._workers, worker.Unbind())
-        self._tell_gathered()
-        return self._ask_workers(self._loop) if self._loop is not None else None
+        self._workers.gather_for_all(worker.Unbind())
+        self._workers.tell_gathered()
+        if self._loop is None:
+            return None
+        unbound = self._workers.ask(self._loop)
+        unbound.add_done_callback(lambda _unbound: self._link.notice_up())
+        return unbound
 
     def _unbind(self) -> None:
         for udp in self._udps:
@@ -531,26 +361,16 @@ class UserspaceDatapath:
 
     # --- where packets leave from
 
-    def _host_changed(self, watching: socket.socket) -> None:
-        was_down = False
-        with contextlib.suppress(OSError):  # BlockingIOError when it is empty, ENOBUFS when it was too full
-            while True:
-                was_down |= self._link.tells_down(watching.recv(65536))
-        self._link.follow(was_down)
-        if self._look is None and self._loop is not None:
-            delay = max(_SETTLE_TIME, self._look_after - time.monotonic())
-            self._look = self._loop.call_later(delay, self._look_at_routes)
+    def _notified(self, notifications: Sequence[bytes]) -> None:
+        self._link.follow(was_down=any(map(self._link.tells_down, notifications)))
 
     def _look_at_routes(self) -> None:
-        self._look = None
-        started = time.monotonic()
+        now = time.monotonic()
         self._udp.routes_changed()
-        self._tell_all(self._outbounds, worker.RoutesChanged())
+        self._workers.tell_all(self._workers.outbounds, worker.RoutesChanged())
         for peer in self._ways.changed():
-            self._control.forget_source(peer, started + _ANSWERS_COME_FOR)
+            self._control.forget_source(peer, now + _ANSWERS_COME_FOR)
         self._settle()
-        ended = time.monotonic()
-        self._look_after = ended + (ended - started) / _LOOKING_SHARE
 
     # --- the control half
 
@@ -563,7 +383,7 @@ class UserspaceDatapath:
         """Carry out what the control half wants, and wake it up when it wants to be."""
         for command in self._control.take_commands():
             self._carry_out(command)
-        self._tell_gathered()
+        self._workers.tell_gathered()
         if self._loop is None:
             return
         if self._timer is not None:
@@ -576,7 +396,7 @@ class UserspaceDatapath:
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, SendDatagram):
             # What it brings about is what the workers have been told of.
-            self._tell_gathered()
+            self._workers.tell_gathered()
             if not self._udp.send_now(command.datagram, command.endpoint):
                 self._control.drops[DropReason.SEND_FAILED] += 1
         elif isinstance(command, HandshakeCompleted):
@@ -588,31 +408,33 @@ class UserspaceDatapath:
         else:
             self._gather_for_outbound(command)
             if isinstance(command, RemoveKeypair):
-                self._gather_for(self._inbounds, command)
+                self._workers.gather_for(self._workers.inbounds, command)
 
     def _gather_for_inbound(self, command: Union[SetIdentity, AskForCookies, InstallKeypair]) -> None:
         if not isinstance(command, InstallKeypair):
             # Not every handshake message comes where they belong.
-            self._gather_for(self._inbounds, command)
+            self._workers.gather_for(self._workers.inbounds, command)
             return
         if self._marks is not None:
             # The number was another keypair's before.
             self._marks[command.keypair.number % len(self._marks)] = 0
-        self._gather(self._inbounds[queue_of(command.keypair.local_index, len(self._inbounds))], command)
+        self._workers.gather(
+            self._workers.inbounds[queue_of(command.keypair.local_index, len(self._workers.inbounds))], command
+        )
 
     def _gather_for_outbound(
         self, command: Union[UseKeypair, RemoveKeypair, SetEndpoint, ForgetSource, SendKeepalive, DropStaged]
     ) -> None:
         """All of them, but one alone sends an empty packet."""
         if isinstance(command, UseKeypair):
-            first = self._holders.pop(command.peer, self._outbounds[0])
-            for each in self._outbounds:
-                self._gather(each, command if each is first else replace(command, confirm=False))
+            first = self._holders.pop(command.peer, self._workers.outbounds[0])
+            for each in self._workers.outbounds:
+                self._workers.gather(each, command if each is first else replace(command, confirm=False))
         elif isinstance(command, SendKeepalive):
-            self._gather(self._outbounds[0], command)
+            self._workers.gather(self._workers.outbounds[0], command)
         else:
             if isinstance(command, SetEndpoint):
                 self._ways.use(command.peer, command.endpoint)
             elif isinstance(command, ForgetSource):
                 self._ways.forget(command.peer)
-            self._gather_for(self._outbounds, command)
+            self._workers.gather_for(self._workers.outbounds, command)
