@@ -326,10 +326,12 @@ def test_the_next_relay_goes_on_with_the_sessions_of_who_was_attached(
     wait(lambda: kept(relay).count("198.51.") == 2, "who is attached on file")
     wait(lambda: len(json.loads(kept(relay, "relay-routes.json") or '{"routes": []}')["routes"]) == 2, "both routes")
     handshakes = [near.interface.handshake(far.interface) for near, far in ((one, two), (two, one))]
-    with captured(two) as far:
+    with captured(one) as near, captured(two) as far:
         end(relay)
-        # The answer to its initiation: the relay knows where the node is.
-        far.wait_for(lambda each: each.kind == 2 and not each.outgoing)
+        for link in (near, far):
+            # The answer to its initiation: the relay knows where the node is.
+            link.wait_for(lambda each: each.kind == 2 and not each.outgoing)
+    # Those that were attached to the relay before count until then, too.
     relay.wait_attached(2)
     one.ping(two)
     two.ping(one)
