@@ -268,7 +268,7 @@ static void outflow(const uint8_t *data, size_t size)
 
 /*
  * The inbound worker's loop. Datagrams of index 7 have a lane from their second on; handshake messages have a guard
- * before them, and many of those a valid mac1.
+ * before them, and many of those a valid mac1, or both.
  */
 static void inflow(const uint8_t *data, size_t size)
 {
@@ -309,6 +309,8 @@ static void inflow(const uint8_t *data, size_t size)
             put_le32(datagram, datagram[13] % 2 ? 1 : 2);
             if (datagram[12] % 4)
                 guard_mac1(guard, datagram, (uint32_t)length, datagram + length - 32);
+            if (datagram[11] % 4)
+                guard_mac2(guard, datagram, (uint32_t)length, &flow->origin, datagram + length - 16);
         }
         if (send(underlay[0], datagram, length, 0) < 0)
             break;

@@ -234,8 +234,10 @@ EXPORT void batch_guard_ask(struct guard *guard, const uint8_t *secret, double u
 }
 
 /* Whether control may hear of one more. It looks exactly, so it does no harm when addresses share a place here. */
-static int admits(struct guard *guard, const uint8_t *place, uint32_t length, double now)
+static int admits(struct guard *guard, const struct origin *origin, double now)
 {
+    uint8_t place[MAX_PLACE];
+    const uint32_t length = place_of(origin, place);
     /* The port is not part of it, nor is what a host of IPv6 can choose freely. */
     const uint64_t address = length == MAX_PLACE ? le64(place + 2) : le32(place + 2);
     struct taken *taken = &guard->taken[(address * UINT64_C(0x9e3779b97f4a7c15)) >> 56];
@@ -256,12 +258,29 @@ void guard_mac1(const struct guard *guard, const uint8_t *datagram, uint32_t len
     mac(&guard->mac1, datagram, length - 2 * MAC, result);
 }
 
+/* What is handed out to who is there. */
+static void cookie_of(const struct guard *guard, const struct origin *origin, uint8_t *cookie)
+{
+    uint8_t place[MAX_PLACE];
+    const uint32_t length = place_of(origin, place);
+    mac(&guard->secret, place, length, cookie);
+}
+
+void guard_mac2(const struct guard *guard, const uint8_t *datagram, uint32_t length, const struct origin *origin,
+                uint8_t *result)
+{
+    uint8_t cookie[COOKIE];
+    cookie_of(guard, origin, cookie);
+    const struct keyed keyed = keyed_with(cookie, COOKIE);
+    mac(&keyed, datagram, length - MAC, result);
+}
+
 int guard_refuses(struct guard *guard, const uint8_t *datagram, uint32_t length, const struct origin *origin, int udp,
                   double now)
 {
     static const uint8_t none[MAC];
     const uint8_t *mac2 = datagram + length - MAC, *mac1 = mac2 - MAC;
-    uint8_t right_one[MAC], cookie[COOKIE], place[MAX_PLACE], answer[COOKIE_REPLY_LENGTH];
+    uint8_t right_one[MAC], cookie[COOKIE], answer[COOKIE_REPLY_LENGTH];
     guard_mac1(guard, datagram, length, right_one);
     if (!same(right_one, mac1)) {
         guard->invalid_mac1++;
@@ -269,13 +288,10 @@ int guard_refuses(struct guard *guard, const uint8_t *datagram, uint32_t length,
     }
     if (now >= guard->until)
         return 0;
-    const uint32_t place_length = place_of(origin, place);
-    mac(&guard->secret, place, place_length, cookie);
     if (memcmp(mac2, none, MAC) != 0) {
-        const struct keyed keyed = keyed_with(cookie, COOKIE);
-        mac(&keyed, datagram, length - MAC, right_one);
+        guard_mac2(guard, datagram, length, origin, right_one);
         if (same(right_one, mac2)) {
-            const int refused = !admits(guard, place, place_length, now);
+            const int refused = !admits(guard, origin, now);
             guard->limited += (uint32_t)refused;
             return refused;
         }
@@ -284,6 +300,7 @@ int guard_refuses(struct guard *guard, const uint8_t *datagram, uint32_t length,
         guard->window = now + window;
         guard->left = REPLIES;
     }
+    cookie_of(guard, origin, cookie);
     if (!guard->left || !make_reply(guard, datagram + 4, mac1, cookie, answer)) {
         guard->unanswered++;
         return 1;

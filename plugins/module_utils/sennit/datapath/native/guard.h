@@ -53,6 +53,10 @@ int guard_judges(const struct guard *guard, const uint8_t *datagram, uint32_t le
 /* What the message of this length has to have as its mac1. */
 void guard_mac1(const struct guard *guard, const uint8_t *datagram, uint32_t length, uint8_t *result);
 
+/* And as its mac2, when it comes from there. */
+void guard_mac2(const struct guard *guard, const uint8_t *datagram, uint32_t length, const struct origin *origin,
+                uint8_t *result);
+
 /* Whether nobody has to see the message: it is dropped, or answered with a cookie. */
 int guard_refuses(struct guard *guard, const uint8_t *datagram, uint32_t length, const struct origin *origin, int udp,
                   double now);
