@@ -20,6 +20,7 @@ import struct
 from collections import OrderedDict
 from typing import Any
 
+from ..clients import Clients
 from ..waiting import within
 from .message import MAX_MESSAGE, Query
 from .stub import Stub
@@ -60,6 +61,7 @@ class Listener:
         self._udp: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._conversations = Clients()
         # Those that were silent for longest come first; with the answers that each waits for.
         self._clients: OrderedDict[asyncio.StreamWriter, set[asyncio.Future[None]]] = OrderedDict()
 
@@ -87,6 +89,7 @@ class Listener:
             task.cancel()
         for client in tuple(self._clients):
             client.transport.abort()
+        await self._conversations.close()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._udp.clear()
         self._servers.clear()
@@ -127,24 +130,25 @@ class Listener:
             self._drop_one()
         room = asyncio.Semaphore(MAX_PIPELINED)
         answers = self._clients[writer] = set()
-        try:
-            while True:
-                wire = await within(TCP_IDLE_TIMEOUT, _read_message(reader))
-                if writer in self._clients:
-                    self._clients.move_to_end(writer)
-                await within(TCP_IDLE_TIMEOUT, room.acquire())
-                task: asyncio.Future[None] = asyncio.ensure_future(self._answer(wire, writer, room))
-                answers.add(task)
-                task.add_done_callback(answers.discard)
-        except asyncio.IncompleteReadError:
-            await asyncio.gather(*answers, return_exceptions=True)  # it only closed its own sending side
-        except (asyncio.TimeoutError, OSError):
-            pass
-        finally:
-            for task in answers:
-                task.cancel()
-            self._clients.pop(writer, None)
-            writer.transport.abort() if answers else writer.close()
+        with self._conversations.served():
+            try:
+                while True:
+                    wire = await within(TCP_IDLE_TIMEOUT, _read_message(reader))
+                    if writer in self._clients:
+                        self._clients.move_to_end(writer)
+                    await within(TCP_IDLE_TIMEOUT, room.acquire())
+                    task: asyncio.Future[None] = asyncio.ensure_future(self._answer(wire, writer, room))
+                    answers.add(task)
+                    task.add_done_callback(answers.discard)
+            except asyncio.IncompleteReadError:
+                await asyncio.gather(*answers, return_exceptions=True)  # it only closed its own sending side
+            except (asyncio.TimeoutError, OSError):
+                pass
+            finally:
+                for task in answers:
+                    task.cancel()
+                self._clients.pop(writer, None)
+                writer.transport.abort() if answers else writer.close()
 
     def _drop_one(self) -> None:
         """Whoever waits for no answer and was silent for longest goes: so a thousand that never ask keep nobody out."""

@@ -57,6 +57,8 @@ class _Service:
                 else:
                     await send(self._writer, number, "", self._stub.status())
         review.cancel()
+        for listener in self._listeners.values():
+            await listener.close()
 
     async def _configure(self, settings: Settings) -> None:
         self._stub.configure(settings)
