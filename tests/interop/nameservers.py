@@ -13,7 +13,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.interop.agents import PATIENCE, Lines, run, wait
+from tests.interop.agents import PATIENCE, Lines, wait
+from tests.interop.namespaces import add_address
 from tests.interop.processes import named
 
 from sennit.dns.process import StubResolver
@@ -180,7 +181,7 @@ def stub(names: Mapping[str, str | Sequence[str]], **values: Any) -> Iterator[Re
     """The stub resolver with these settings; its addresses are on the loopback device for the length of the block."""
     wanted = settings(names, **values)
     for address in wanted.view.stub:
-        run("ip", "addr", "add", address, "dev", "lo", *(("nodad",) if ":" in address else ()))
+        add_address(address, "lo")
     with Resolver() as resolver:
         resolver.configure(wanted)
         yield resolver

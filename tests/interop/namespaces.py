@@ -7,7 +7,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 
-from tests.interop.agents import run
+from tests.interop.agents import run, wait
 
 CLONE_NEWNET = 0x40000000
 
@@ -17,6 +17,20 @@ def enter(path: str) -> None:
     with open(path, "rb") as namespace:
         if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), path)
+
+
+def add_address(address: str, device: str, namespace: str | None = None) -> None:
+    """Returns when it can be used: of IPv6 the kernel adds the route to itself later, when the device is up.
+
+    namespace: that of this thread if none is given.
+    """
+    ip = ("ip", "-n", namespace) if namespace else ("ip",)
+    if ":" not in address:
+        run(*ip, "addr", "add", address, "dev", device)
+        return
+    run(*ip, "addr", "add", address, "dev", device, "nodad")
+    local = f"local {address.partition('/')[0]} dev {device} "
+    wait(lambda: local in run(*ip, "-6", "route", "show", "table", "local"), f"{address} on {device}")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.interop.agents import Mesh, run, wait
 from tests.interop.hostile import BEACON_PORT
+from tests.interop.namespaces import add_address
 from tests.interop.processes import named
 from tests.interop.wireguard import Interface, Namespace
 
@@ -47,8 +48,7 @@ class Member:
         for family, address in zip(families, self.underlay, strict=True):
             length = 24 if family == 4 else 64
             self.net.address("eth0", f"{address}/{length}")
-            run("ip", "-n", beacon.namespace, "addr", "add", f"{address[:-1]}1/{length}",
-                "dev", self.port_of_beacon, *(["nodad"] if family == 6 else []))  # fmt: skip
+            add_address(f"{address[:-1]}1/{length}", self.port_of_beacon, beacon.namespace)
 
     @property
     def node(self) -> Node:

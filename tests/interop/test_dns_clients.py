@@ -15,6 +15,7 @@ import dns.rcode
 import pytest
 from tests.interop.agents import run
 from tests.interop.nameservers import dnsmasq, stub
+from tests.interop.namespaces import add_address
 
 from sennit.dns.listener import MAX_TCP_CLIENTS
 
@@ -175,15 +176,16 @@ def test_only_this_host_is_answered(namespace: str, tmp_path) -> None:  # type: 
     run("ip", "netns", "add", neighbour)
     try:
         run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", neighbour)
-        for number, where in ((1, ()), (2, ("-n", neighbour))):
-            run("ip", *where, "link", "set", "eth0", "up")
-            run("ip", *where, "addr", "add", f"192.0.2.{number}/24", "dev", "eth0")
-            run("ip", *where, "addr", "add", f"2001:db8::{number}/64", "dev", "eth0", "nodad")
+        for where in (namespace, neighbour):
+            run("ip", "-n", where, "link", "set", "eth0", "up")
+        for number, where in enumerate((namespace, neighbour), start=1):
+            for address in (f"192.0.2.{number}/24", f"2001:db8::{number}/64"):
+                add_address(address, "eth0", where)
         for address, gateway in (("100.100.100.0/24", "192.0.2.1"), ("fd5e::/48", "2001:db8::1")):
             run("ip", "-n", neighbour, "route", "add", address, "via", gateway)
         other, other_ipv6 = "100.100.100.99", "fd5e::99"
         for address in (other, other_ipv6):
-            run("ip", "addr", "add", address, "dev", "lo", *(("nodad",) if ":" in address else ()))
+            add_address(address, "lo")
 
         def asked(server: str, transport: str) -> str:
             return run("ip", "netns", "exec", neighbour, "dig", f"@{server}", "+tries=1", "+time=1", "+short",

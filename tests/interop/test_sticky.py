@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop.agents import PORT, Host, Mesh
+from tests.interop.namespaces import add_address
 from tests.native import library
 
 SWITCH = ("192.0.2.1", "2001:db8::1")
@@ -62,17 +63,18 @@ def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Host
         alpha, beta = mesh.hosts
         alpha.environment["SENNIT_NATIVE"] = "none" if request.param == "python" else str(library())
         alpha.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", beta.namespace)
-        for host, addresses in ((alpha, WIRE), (beta, BETA_ON_WIRE)):
+        for host in mesh.hosts:
             host.run("ip", "link", "set", "eth1", "up")
-            host.run("ip", "addr", "add", f"{addresses[0]}/24", "dev", "eth1")
-            host.run("ip", "addr", "add", f"{addresses[1]}/64", "dev", "eth1", "nodad")
+        for host, addresses in ((alpha, WIRE), (beta, BETA_ON_WIRE)):
+            for address in (f"{addresses[0]}/24", f"{addresses[1]}/64"):
+                add_address(address, "eth1", host.namespace)
             for name in ("all", "eth0", "eth1"):
                 host.run("sysctl", "-qw", f"net.ipv4.conf.{name}.rp_filter=0")
         alpha.run("ip", "addr", "add", f"{SECOND[0]}/24", "dev", "eth0")
         # Not to be chosen by the host itself.
         alpha.run("ip", "addr", "add", f"{SECOND[1]}/64", "dev", "eth0", "nodad", "preferred_lft", "0")
         for address in BETA:
-            beta.run("ip", "addr", "add", address, "dev", "lo", *(["nodad"] if ":" in address else []))
+            add_address(address, "lo", beta.namespace)
         yield alpha, beta
 
 

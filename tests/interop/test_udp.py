@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.interop.agents import run
+from tests.interop.namespaces import add_address
 
 from sennit.datapath import udp
 from sennit.datapath.base import DatapathError
@@ -164,9 +165,10 @@ def test_what_cannot_be_sent_is_counted(opened: Callable[..., UdpSocket]) -> Non
 
 def test_link_local_endpoints_have_a_scope(opened: Callable[..., UdpSocket], namespace: str) -> None:
     run("ip", "-n", namespace, "link", "add", "left", "type", "veth", "peer", "name", "right")
-    for name, address in (("left", "fe80::1"), ("right", "fe80::2")):
-        run("ip", "-n", namespace, "addr", "add", f"{address}/64", "dev", name, "nodad")
+    for name in ("left", "right"):
         run("ip", "-n", namespace, "link", "set", name, "up")
+    for name, address in (("left", "fe80::1"), ("right", "fe80::2")):
+        add_address(f"{address}/64", name)
     sender, receiver = opened(), opened()
     endpoint = ("fe80::1%left", receiver.port)
     assert sender.send([b"x"], endpoint) == 0
@@ -185,7 +187,7 @@ def test_the_mark_and_the_port(opened: Callable[..., UdpSocket]) -> None:
 def test_one_answer_to_whoever_may_be_forged(opened: Callable[..., UdpSocket], namespace: str, host: str) -> None:
     """It leaves from the address that was spoken to, and nothing is kept of it."""
     second = "127.0.0.9" if host == "127.0.0.1" else "2001:db8::9"
-    run("ip", "-n", namespace, "addr", "add", second, "dev", "lo")
+    add_address(second, "lo")
     sender, receiver = opened(), opened()
     assert sender.send_now(b"answer", (host, receiver.port, second, 0))
     assert take(receiver, 1)[:2] == ([b"answer"], {(second, sender.port)})
@@ -197,7 +199,7 @@ def test_the_way_back_on_a_host_without_ipv6(
 ) -> None:
     """The socket is of the other family there, and tells in other words where a datagram came to."""
     take_ipv6_away(monkeypatch, errno.EAFNOSUPPORT)
-    run("ip", "-n", namespace, "addr", "add", "127.0.0.9", "dev", "lo")
+    add_address("127.0.0.9", "lo")
     one, two = opened(), opened()
     assert one.family == socket.AF_INET
     assert one.send([b"question"], ("127.0.0.9", two.port)) == 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.interop.agents import PACKAGE_ROOT, run
-from tests.interop.namespaces import enter
+from tests.interop.namespaces import add_address, enter
 from tests.interop.processes import ending
 from tests.native import library
 
@@ -70,7 +70,7 @@ class Namespace:
 
     def address(self, device: str, *addresses: str) -> None:
         for address in addresses:
-            self.ip("addr", "add", address, "dev", device, *(["nodad"] if ":" in address else []))
+            add_address(address, device, self.name)
 
     def sysctl(self, **values: object) -> None:
         for key, value in values.items():
