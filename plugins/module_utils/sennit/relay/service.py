@@ -128,6 +128,9 @@ class Service:
             received = receive(room)
             if received is None:
                 return
+            # Who was cut off before this came gets none of it forwarded.
+            if self._channel.waits():
+                self._obey()
             length, size, source = received
             self._send(forwarder.receive(room[:length], size, source, now, wall))
 
