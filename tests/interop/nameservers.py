@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.interop.agents import PATIENCE, Lines, wait
 from tests.interop.namespaces import add_address
-from tests.interop.processes import named
+from tests.interop.processes import children_of, named
 
 from sennit.dns.process import StubResolver
 from sennit.dns.settings import Settings
@@ -159,7 +159,8 @@ class Resolver:
 
     def wait_for_another(self, pid: int) -> None:
         """Until a process other than this one answers."""
-        self._wait(lambda: bool(self.handle.listening) and self.pids not in ([], [pid]), "another process")
+        # In this order: when there is another one, what the first listened at is forgotten.
+        self._wait(lambda: self.pids not in ([], [pid]) and bool(self.handle.listening), "another process")
 
     def _wait(self, there: Callable[[], bool], what: str) -> None:
         while True:
@@ -172,8 +173,7 @@ class Resolver:
     @property
     def pids(self) -> list[int]:
         """The resolver's processes."""
-        children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-        return named("sennit-dns", [int(pid) for each in children for pid in each.read_text().split()])
+        return named("sennit-dns", children_of(os.getpid()))
 
 
 @contextlib.contextmanager

@@ -24,6 +24,15 @@ def named(name: str, pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if name_of(pid) == name]
 
 
+def children_of(pid: int) -> list[int]:
+    """Those that any of its threads has begun."""
+    children: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children += map(int, thread.read_text().split())
+    return children
+
+
 @contextlib.contextmanager
 def ending(*pids: int) -> Iterator[None]:
     """What the block does ends these processes. Leaves it when they have ended."""
