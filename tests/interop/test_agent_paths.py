@@ -116,7 +116,9 @@ def test_what_no_nat_lets_through_goes_by_the_relay(mesh: Mesh) -> None:
     assert path(gamma, alpha) in ("direct", "lan")
 
 
-def test_a_stream_goes_on_by_the_relay_of_an_agent_that_was_killed(mesh: Mesh) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["as it was", "without what it knew"])
+def test_a_stream_goes_on_by_the_relay_of_an_agent_that_was_killed(mesh: Mesh, kept: bool) -> None:
+    """Where a host has crashed, nothing is left of what its relay knew."""
     alpha, gamma, delta = mesh.hosts
     Site(mesh, 1, SYMMETRIC, gamma)
     Site(mesh, 2, SYMMETRIC, delta)
@@ -124,9 +126,13 @@ def test_a_stream_goes_on_by_the_relay_of_an_agent_that_was_killed(mesh: Mesh) -
     with stream_between(gamma, delta) as both:
         for stream in both:
             stream.goes_on()
-        routes = alpha.directory / "run/relay-routes.json"
+        attached, routes = (alpha.directory / "run" / name for name in ("relay.json", "relay-routes.json"))
+        wait(lambda: attached.exists() and attached.read_text().count("192.0.2.") >= 2, "both nodes on file")
         wait(lambda: routes.exists() and len(json.loads(routes.read_text())["routes"]) >= 2, "both routes on file")
         alpha.stop(9)
+        if not kept:
+            attached.unlink()
+            routes.unlink()
         alpha.start()
         for stream in both:
             stream.goes_on()

@@ -43,8 +43,10 @@ class FakeDatapath:
         self.port = 51820
         self.probes: list[tuple[bytes, tuple[Endpoint, ...]]] = []
         self.moves: list[tuple[bytes, Endpoint]] = []
+        self.looks = 0
 
     def status(self) -> DatapathStatus:
+        self.looks += 1
         return DatapathStatus(USERSPACE, self.port, self.peers, {})
 
     def probe(self, public_key: bytes, endpoints: Sequence[Endpoint]) -> None:
@@ -76,8 +78,8 @@ class FakeHost:
         pass
 
 
-def report(*candidates: Candidate, attached: bool = True) -> Report:
-    nodes = {OWN: Whereabouts(True, ()), PEER: Whereabouts(attached, candidates)}
+def report(*candidates: Candidate, attached: bool = True, own: bool = True) -> Report:
+    nodes = {OWN: Whereabouts(own, ()), PEER: Whereabouts(attached, candidates)}
     return Report(RelayOffer(RELAY[1], RELAY_KEY), nodes, None)
 
 
@@ -102,8 +104,8 @@ class Bench:
     def _count(self) -> None:
         self.relays_changed += 1
 
-    def say(self, *candidates: Candidate, attached: bool = True) -> None:
-        self.beacons.reports = {"alpha": report(*candidates, attached=attached)}
+    def say(self, *candidates: Candidate, attached: bool = True, own: bool = True) -> None:
+        self.beacons.reports = {"alpha": report(*candidates, attached=attached, own=own)}
         self.paths.look_again()
 
     def session(self, key: bytes, endpoint: Endpoint, bytes_: int = 1000) -> None:
@@ -197,6 +199,39 @@ def test_a_host_that_was_asleep_asks_for_everybody_anew(monkeypatch: pytest.Monk
         monkeypatch.setattr(paths, "_suspended", lambda: 10**9)
         bench.paths.look_again()
         await until(lambda: PEER in dict(bench.datapath.probes))
+
+    run(test)
+
+
+def test_a_relay_that_has_forgotten_this_node_is_asked_once_for_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "INTERVAL", 0.05)
+
+    async def looks(bench: Bench) -> None:
+        for _look in range(3):
+            seen = bench.datapath.looks
+            bench.paths.look_again()
+            await until(lambda seen=seen: bench.datapath.looks > seen)
+
+    async def test(bench: Bench) -> None:
+        bench.say()
+        began = time.time() - 60
+        bench.datapath.peers[RELAY_KEY] = PeerStatus(RELAY, began, 0, 0)
+        await looks(bench)
+        assert bench.datapath.probes == []
+        bench.say(own=False)
+        await until(lambda: bench.datapath.probes == [(RELAY_KEY, (RELAY,))])
+        # It answers. What its beacon says may be from before for a while.
+        bench.datapath.peers[RELAY_KEY] = PeerStatus(RELAY, time.time(), 0, 0)
+        await looks(bench)
+        assert len(bench.datapath.probes) == 1
+        # And again if that was no help.
+        bench.datapath.peers[RELAY_KEY] = PeerStatus(RELAY, began + 20, 0, 0)
+        await until(lambda: len(bench.datapath.probes) == 2)
+        # Nobody says anything of it any more.
+        bench.beacons.reports = {}
+        bench.datapath.peers[RELAY_KEY] = PeerStatus(RELAY, began + 40, 0, 0)
+        await looks(bench)
+        assert len(bench.datapath.probes) == 2
 
     run(test)
 

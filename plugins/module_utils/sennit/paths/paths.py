@@ -38,6 +38,8 @@ _BUSY_INTERVAL = 0.05
 _UNSETTLED = 5.0
 # Initiations without an answer after which a relay is asked at another address: 10 s after the first.
 _UNANSWERED = 3
+# Seconds in which a relay has told its beacon of a session, and the beacon this node.
+_ATTACH_TIME = 10.0
 # What the clock that counts suspended time may be ahead of before that was a suspend.
 _SUSPEND = 2.0
 
@@ -86,6 +88,8 @@ class Paths:
         self._waiting: dict[bytes, tuple[Endpoint, ...]] = {}
         self._asked_elsewhere: dict[bytes, int] = {}
         """Initiations to each relay without an answer, but at another address than now."""
+        self._denied: dict[bytes, float] = {}
+        """The session with each relay that its beacon did not know of, by the time of its handshake."""
         self._budget = float(_BURST)
         self._budget_at = 0.0
         self._suspended = _suspended()
@@ -116,6 +120,7 @@ class Paths:
             del self._plans[key], self._ways[key], self._known[key]
             self._waiting.pop(key, None)
             self._asked_elsewhere.pop(key, None)
+            self._denied.pop(key, None)
         if relays != self.relay_peers:
             self.relay_peers = relays
             self._relays_changed()
@@ -195,7 +200,7 @@ class Paths:
             self._announce()
         now, wall = time.monotonic(), time.time()
         self._see_beacons(live_sessions(status.peers, wall))
-        self._see_relays(status.peers)
+        self._see_relays(status.peers, wall)
         for key, plan in self._plans.items():
             seen = status.peers.get(key)
             if seen is None:
@@ -251,10 +256,17 @@ class Paths:
             self._reached = reached
             self.look_again()
 
-    def _see_relays(self, peers: Mapping[bytes, PeerStatus]) -> None:
-        """One that does not answer may at another address."""
+    def _see_relays(self, peers: Mapping[bytes, PeerStatus], wall: float) -> None:
+        """One that does not answer may at another address, and one that knows nothing of a session has lost it.
+
+        This node has a session with it for two minutes more, and would say nothing meanwhile that has to be answered.
+        """
         for key in self.relay_peers.keys() & peers.keys():
             seen = peers[key]
+            session = wall if seen.latest_handshake is None else seen.latest_handshake
+            if wall - session > _ATTACH_TIME and session != self._denied.get(key) and self._relays.denies(key):
+                self._denied[key] = session
+                self._plans[key].doubt()
             # Counted since the last answer, of which there may be none yet when the address is another already.
             before = min(self._asked_elsewhere.get(key, 0), seen.unanswered)
             self._asked_elsewhere[key] = before

@@ -83,6 +83,11 @@ class Relays:
             self._claims[name] = self._claims.pop(name)
         return True
 
+    def denies(self, public_key: bytes) -> bool:
+        """Whether the beacon of the relay with this key says that this node is not attached to it."""
+        report = self._reports.get(self._holders.get(public_key, ""))
+        return report is not None and report.relay is not None and not self._is_attached(report, self._public_key)
+
     @property
     def _offers(self) -> dict[str, RelayOffer]:
         """The relays, by their beacon's name: the datapath has one peer for each key."""
