@@ -418,7 +418,7 @@ def _address(value: Any, what: str) -> str:
     try:
         canonical = address_text(packed_address(text))
     except ValueError:
-        canonical = ""
+        canonical = None
     if canonical != text or "%" in text:
         _refuse(what, f"{text[:60]!r} is not an address in canonical form")
     return text
@@ -429,7 +429,7 @@ def _prefix(value: Any, what: str) -> str:
     try:
         canonical = str(ipaddress.ip_network(text))
     except ValueError:
-        canonical = ""
+        canonical = None
     if canonical != text or "%" in text:
         _refuse(what, f"{text[:60]!r} is not a prefix in canonical form")
     return text
