@@ -8,7 +8,8 @@ import select
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_PATIENCE = 20
+# Seconds. The kernel removes the devices of those that end one after another.
+_PATIENCE = 120
 
 
 def name_of(pid: int) -> str:
