@@ -7,6 +7,7 @@ tells its state to whoever connects to its socket, one JSON object a line, the c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -261,7 +262,8 @@ def connect(machine: Machine) -> socket.socket | None:
 def states(connection: socket.socket, timeout: float | None = None) -> Iterator[State]:
     """What a supervisor tells, until it ends. Raises TimeoutError after `timeout` seconds without news."""
     connection.settimeout(timeout)
-    with connection, connection.makefile("r", encoding="ascii") as lines:
+    # A connection that a supervisor had not accepted when it was killed is reset.
+    with connection, connection.makefile("r", encoding="ascii") as lines, contextlib.suppress(ConnectionResetError):
         for line in lines:
             yield State(**json.loads(line))
 
