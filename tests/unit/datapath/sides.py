@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sennit.datapath.channel import Channel
@@ -27,6 +27,14 @@ LOCAL, REMOTE = 7, 9
 
 def keypair(local: int = LOCAL, remote: int = REMOTE, *, age: float = 0.0, key: int = 1) -> Keypair:
     return Keypair(bytes([key]) * 32, bytes([key]) * 32, local, remote, time.monotonic() - age, initiator=False)
+
+
+def lifetimes() -> Iterator[float]:
+    """Seconds that a session has left, for tests of its end: as short as a busy machine lets them be."""
+    left = 0.5
+    while left < PATIENCE:
+        yield left
+        left *= 2
 
 
 class Side:

@@ -19,6 +19,7 @@ from tests.unit.datapath.sides import (
     drops,
     frames,
     keypair,
+    lifetimes,
     receive_on,
     sealer,
     sums,
@@ -30,6 +31,7 @@ from sennit.datapath.inbound_worker import InboundWorker
 from sennit.datapath.udp import UdpSocket
 from sennit.datapath.vnet import PLAIN
 from sennit.datapath.worker import RemovePeer, SetPeer
+from sennit.wireguard.constants import REJECT_AFTER_TIME
 from sennit.wireguard.errors import DropReason
 from sennit.wireguard.events import (
     DataReceived,
@@ -175,9 +177,13 @@ def test_an_inner_source_that_is_allowed_no_more(inbound: tuple[Side, Any], remo
 
 def test_a_session_that_expires_between_two_packets(inbound: tuple[Side, Any], remotes: list[Remote]) -> None:
     side, kernel = inbound
-    receive_on(side, keypair(age=179.5))
     seal = sealer()
-    remotes[0].send(side.udp.port, *seal(udp(4, b"x")))
+    for left in lifetimes():
+        receive_on(side, keypair(age=REJECT_AFTER_TIME - left))
+        remotes[0].send(side.udp.port, *seal(udp(4, b"x")))
+        if select.select([kernel], [], [], left)[0]:
+            break
+        side.told()
     frames(kernel, 1)
     while not (found := drops(side.told())):
         remotes[0].send(side.udp.port, *seal(udp(4, b"x")))
