@@ -86,8 +86,7 @@ class StubResolver:
         if self._process is None:
             await self.start(settings)
             return
-        with contextlib.suppress(StubError):  # it died: the next one gets the new settings
-            await self._process.call(CONFIGURE, settings)
+        await self._configure(self._process)
 
     async def status(self) -> dict[str, Any]:
         """{"stub": [addresses], "rules": [{"suffix", "nameservers": [{"address", "state", "rtt", "queries", "failures",
@@ -120,13 +119,19 @@ class StubResolver:
         self._process = process
         try:
             await process.open()
-            started = asyncio.ensure_future(process.call(CONFIGURE, self._settings))
-            await process.listen(self._heard)
-            started.cancel()
+            configuring = asyncio.ensure_future(self._configure(process))
+            try:
+                await process.listen(self._heard)
+            finally:
+                configuring.cancel()
         finally:
             self._process = None
             process.end()
             self._listen(())
+
+    async def _configure(self, process: _Process) -> None:
+        with contextlib.suppress(StubError):  # it died: the next one gets the settings
+            await process.call(CONFIGURE, self._settings)
 
     def _heard(self, what: str, value: Any) -> None:
         if what == LISTENING:
