@@ -417,6 +417,8 @@ def test_a_link_in_another_namespace(pair: Pair) -> None:
         inner.ip("link", "set", "lo", "down")
         pair.one.namespace.ip("link", "set", pair.one.name, "netns", inner.name)
         try:
+            # Who answers this has heard that the link was down, and so that the session is over.
+            pair.one.wg("show", pair.one.name)
             inner.ip("link", "set", pair.one.name, "up")
             inner.address(pair.one.name, "10.9.0.1/24")
             pair.wire.datagrams()
