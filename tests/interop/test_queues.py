@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.interop.agents import PORT, Host, Mesh
-from tests.interop.processes import name_of
+from tests.interop.agents import PORT, Host, Mesh, wait
+from tests.interop.processes import named
 from tests.interop.stock import StockPeer, encoded
 from tests.interop.streams import Stream
 from tests.interop.wireguard import (
@@ -53,13 +53,9 @@ def hub(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Host, 
         yield alpha, peers
 
 
-def work(alpha: Host) -> dict[str, list[int]]:
-    """Nanoseconds that each worker has run, by its name."""
-    found: dict[str, list[int]] = {}
-    for pid in sorted(alpha.workers()):
-        with contextlib.suppress(FileNotFoundError):  # other children come and go
-            found.setdefault(name_of(pid), []).append(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]))
-    return {name: times for name, times in found.items() if name in ("sennit-outbound", "sennit-inbound")}
+def worked(worker: int) -> int:
+    """Nanoseconds that this process has run."""
+    return int(Path(f"/proc/{worker}/schedstat").read_text().split()[0])
 
 
 @contextlib.contextmanager
@@ -90,15 +86,16 @@ def until_counted(alpha: Host, peer: StockPeer) -> None:
 def test_streams_with_several_peers(hub: tuple[Host, list[StockPeer]]) -> None:
     alpha, peers = hub
     queues = int(alpha.environment["SENNIT_QUEUES"])
-    before = work(alpha)
-    assert {name: len(times) for name, times in before.items()} == {"sennit-outbound": queues, "sennit-inbound": queues}
+    children = alpha.workers()
+    outbounds, inbounds = named("sennit-outbound", children), named("sennit-inbound", children)
+    assert (len(outbounds), len(inbounds)) == (queues, queues)
+    before = list(map(worked, outbounds + inbounds))
     with streams(alpha, peers) as running:
         for stream in running:
             stream.goes_on(1 << 20)
-    after = work(alpha)
-    for name, times in after.items():
-        # A worker that has nothing to do wakes up for a few microseconds at a time.
-        assert all(now - then > 2_000_000 for now, then in zip(times, before[name], strict=True)), (before, after)
+    after = list(map(worked, outbounds + inbounds))
+    # A worker that has nothing to do wakes up for a few microseconds at a time.
+    assert all(now - then > 2_000_000 for now, then in zip(after, before, strict=True)), (before, after)
     for peer in peers:
         until_counted(alpha, peer)
     assert LOSSES.isdisjoint(alpha.status()["drops"])
@@ -121,6 +118,7 @@ def test_sessions_are_renewed_while_streams_go_on(hub: tuple[Host, list[StockPee
 # --- order, and what is on the wire
 
 FLOWS, ROUNDS, EACH = 24, 20, 4
+PACKET = 32 + 32  # bytes of a datagram: headers of IP and UDP and up to four more; header and tag
 
 
 @pytest.fixture(params=[SEVERAL, SEVERAL_NATIVE])
@@ -166,8 +164,7 @@ def send_flows(source: Interface, destination: Interface, address: str, wire: Ca
 
 def headers(datagrams: list[Datagram]) -> list[tuple[int, int]]:
     """Receiver index and counter of each. What the kernel is to cut, the capture sees whole: all are of one length."""
-    length = 32 + 32
-    parts = [each.payload[at : at + length] for each in datagrams for at in range(0, each.length, length)]
+    parts = [each.payload[at : at + PACKET] for each in datagrams for at in range(0, each.length, PACKET)]
     return [(int.from_bytes(part[4:8], "little"), int.from_bytes(part[8:16], "little")) for part in parts]
 
 
@@ -195,7 +192,7 @@ def test_flows_in(pair: tuple[Interface, Interface, Capture]) -> None:
         stock.set("peer", hub.public_key, "remove")
         stock.know(hub, "10.9.0.1/32", "endpoint", "192.0.2.1:51820")
         again = headers(
-            [each for each in send_flows(stock, hub, "10.9.0.1", wire) if not each.outgoing and each.length == 64]
+            [each for each in send_flows(stock, hub, "10.9.0.1", wire) if not each.outgoing and each.length == PACKET]
         )
         assert {(index & 0xFF) % queues for index, _counter in again} == {place}
         assert {index for index, _counter in again}.isdisjoint({index for index, _counter in received})
@@ -210,6 +207,8 @@ def test_another_port_while_packets_flow(pair: tuple[Interface, Interface, Captu
         assert {each.source for each in datagrams if each.outgoing} == {f"192.0.2.1:{port}"}
         assert stock.endpoint(hub) == f"192.0.2.1:{port}"
         send_flows(stock, hub, "10.9.0.1", wire)
+        # When this is answered, those that no packet has waited for have followed, too.
+        hub.wg("show", hub.name)
         with inside(hub.namespace), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as free:
             free.bind(("::", before))
 
@@ -221,11 +220,13 @@ def test_another_mark(pair: tuple[Interface, Interface, Capture]) -> None:
     hub.set("fwmark", "8")
     send_flows(hub, stock, "10.9.0.2", wire)
     hub.set("fwmark", "7")
+    _received, sent = hub.transfer(stock)
     with inside(hub.namespace), contextlib.ExitStack() as stack:
         for _flow in range(FLOWS):
             flow = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             flow.sendto(b"lost", ("10.9.0.2", 4001))
-    hub.wg("show", hub.name)
+    # Of what it tells that it has sealed, a worker has tried to send all; what is in the device yet is not counted.
+    wait(lambda: hub.transfer(stock)[1] >= sent + FLOWS * PACKET, f"{FLOWS} packets sealed")
     assert [each for each in wire.datagrams() if each.outgoing] == []
     hub.set("fwmark", "0")
     send_flows(hub, stock, "10.9.0.2", wire)
