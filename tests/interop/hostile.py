@@ -144,13 +144,6 @@ def flood(connection: socket.socket) -> None:
         connection.sendall(offers)
 
 
-def never_delivers(connection: socket.socket) -> None:
-    """A behaviour: offer the newest map of all, and not send it."""
-    connection.sendall(PREFACE + encode(Have(2**50, bytes(32))))
-    while connection.recv(4096):
-        pass
-
-
 def says_nothing(connection: socket.socket) -> None:
     """A behaviour: accept, and that is all."""
     while connection.recv(4096):
@@ -169,6 +162,10 @@ def tells(*messages: bytes) -> Callable[[socket.socket], None]:
                 connection.sendall(encode(Pong(ping.content)))
 
     return behave
+
+
+never_delivers = tells(encode(Have(2**50, bytes(32))))
+"""A behaviour: offer the newest map of all, and not send it."""
 
 
 def floods_with_whereabouts(connection: socket.socket) -> None:

@@ -133,10 +133,11 @@ def test_without_any_beacon_the_mesh_goes_on(mesh):
 
 
 def test_a_node_that_was_away_catches_up_with_three_changes(mesh):
-    _alpha, beta, gamma, _delta = mesh.hosts
+    alpha, beta, gamma, _delta = mesh.hosts
     gamma.stop()
     for version in (2, 3, 4):
         beta.apply(netmap(mesh, version))
+    wait_for_version(alpha, 4)
     gamma.start()
     wait_for_version(gamma, 4)
     # Those in between are of no use to anybody.

@@ -195,15 +195,6 @@ def memory(host: Host) -> int:
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS:")) // 1024
 
 
-def offered(connection: socket.socket) -> Have:
-    """What the beacon offers first."""
-    received = b""
-    while len(received) < len(PREFACE) + 45:
-        received += connection.recv(4096)
-    assert received.startswith(PREFACE)
-    return Have(*struct.unpack("!Q32s", received[len(PREFACE) + 5 : len(PREFACE) + 45]))
-
-
 @pytest.mark.parametrize(
     "said",
     [
@@ -226,7 +217,7 @@ def test_a_client_that_does_not_keep_to_the_protocol_is_sent_away(mesh, said):
     alpha, gamma, mallory = mesh.hosts
     before = memory(alpha)
     with connect(mallory, alpha.addresses[0]) as connection:
-        have = offered(connection)
+        have = Ear(connection).wait_for(Have)
         with contextlib.suppress(ConnectionError):
             connection.sendall(said(have))
         assert ended(connection)
