@@ -87,27 +87,36 @@ class HostileBeacon:
 
     def __init__(self, host: Host, behave: Callable[[socket.socket], None]) -> None:
         self._behave = behave
-        self._connections: list[socket.socket] = []
+        self._connections: list[tuple[socket.socket, threading.Thread]] = []
         self._listener = in_namespace(host, lambda: socket.create_server(("", BEACON_PORT), backlog=64))
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        for connection in (self._listener, *self._connections):
-            connection.close()
+        # A thread that still waited for a descriptor would wait for, and hold, whatever has its number next.
+        _end(self._listener, self._accepting)
+        for connection, thread in self._connections:
+            _end(connection, thread)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection, _address = self._listener.accept()
                 connection.settimeout(60)
-                self._connections.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+                self._connections.append((connection, thread))
+                thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
             self._behave(connection)
+
+
+def _end(connection: socket.socket, thread: threading.Thread) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    connection.close()
 
 
 def serving(signed: bytes, claimed_version: int) -> Callable[[socket.socket], None]:
