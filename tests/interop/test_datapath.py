@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.interop.agents import PACKAGE_ROOT, PORT, Host, Mesh, wait
+from tests.interop.agents import PACKAGE_ROOT, PORT, Host, Lines, Mesh, wait
 from tests.interop.processes import name_of
 from tests.interop.stock import transfer
 from tests.native import library
@@ -142,35 +142,38 @@ def test_a_handshake_comes_through_a_flood_with_a_cookie(pair: tuple[Host, Host]
             alpha.run("ping", "-n", "-c", "1", "-W", "10", beta.addresses[0])
             beta.stop(signal.SIGKILL)
             (beta.directory / "run/sessions.json").unlink(missing_ok=True)
-            with answers(beta) as lengths:
+            with answers(beta) as answered:
                 beta.start()
                 beta.run("ping", "-n", "-c", "1", "-W", "30", alpha.addresses[0])
+                # Who looks on sees it later than those whom it is for, and nothing more when it is ended.
+                answered.wait_for(f"length {RESPONSE_LENGTH}")
             sums = wait_for(drops()[0] + 2000) - at_first
         finally:
             flood.kill()
     assert alpha.peer("beta")["endpoint"] == f"{beta.underlay[0]}:{PORT}"
-    handshake = [length for length in lengths if length in (COOKIE_REPLY_LENGTH, RESPONSE_LENGTH)]
-    assert handshake[:1] == [COOKIE_REPLY_LENGTH]
-    assert RESPONSE_LENGTH in handshake
+    lengths = [int(line.rpartition("length ")[2]) for line in str(answered).splitlines()]
+    assert next(each for each in lengths if each in (COOKIE_REPLY_LENGTH, RESPONSE_LENGTH)) == COOKIE_REPLY_LENGTH
     # Whoever is not running for a second, on a busy machine, has to notice it again.
     assert sums < 4 * UNDER_LOAD_FAILURES
 
 
 @contextlib.contextmanager
-def answers(host: Host) -> Iterator[list[int]]:
-    """The lengths of what comes to the agent's port from elsewhere, in order; complete at the end of the block."""
-    lengths: list[int] = []
-    listen = ["tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", "-Q", "in", "udp", "dst", "port", str(PORT)]
+def answers(host: Host) -> Iterator[Lines]:
+    """What comes from another agent to this one while the block runs, in order, each with its length."""
+    # tcpdump has room for 8 packets, and finds out for itself which of them have come in: a flood that leaves is not to
+    # be among them.
+    between = f"udp src port {PORT} and dst port {PORT}"
+    listen = ["tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", "-Q", "in", between]
     with subprocess.Popen(
-        ["ip", "netns", "exec", host.namespace, *listen], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["ip", "netns", "exec", host.namespace, *listen], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as capture:
         try:
+            assert capture.stdout is not None
             assert capture.stderr is not None
-            assert any("listening on" in line for line in capture.stderr)
-            yield lengths
+            assert any(b"listening on" in line for line in capture.stderr)
+            yield Lines(capture.stdout)
         finally:
             capture.terminate()
-            lengths += [int(line.rpartition("length ")[2]) for line in capture.stdout or () if "length " in line]
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
