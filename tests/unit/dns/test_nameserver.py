@@ -47,14 +47,19 @@ class Server:
         """Each query's kind, port and bytes."""
 
     def __enter__(self):
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self._udp.setblocking(False)
-        self.port = self._udp.getsockname()[1]
-        self._tcp = socket.socket()
-        self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._tcp.bind(("127.0.0.1", self.port))
-        return self
+        while True:
+            self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._udp.bind(("127.0.0.1", 0))
+            self._udp.setblocking(False)
+            self.port = self._udp.getsockname()[1]
+            self._tcp = socket.socket()
+            self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                self._tcp.bind(("127.0.0.1", self.port))
+            except OSError:  # somebody's by TCP
+                self.__exit__()
+            else:
+                return self
 
     def __exit__(self, *_exception):
         self._udp.close()
