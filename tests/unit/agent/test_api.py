@@ -28,14 +28,14 @@ class Running:
         self.path = str(path)
         self.oversized = 0
         self._handler = handler
-        self._timeout = timeout
+        self._limits = {"max_request_bytes": LIMIT, "request_timeout": timeout}
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     async def _run(self):
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        server = ApiServer(self.path, self._handler, self._count, max_request_bytes=LIMIT, request_timeout=self._timeout)
+        server = ApiServer(self.path, self._handler, self._count, **self._limits)
         await server.start()
         self._ready.set()
         await self._stop.wait()
