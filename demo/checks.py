@@ -117,7 +117,8 @@ class Visitors:
         self._since = on(host, "date +%s.%N").strip()
 
     def seen(self) -> list[str]:
-        log = on(self._host, f"journalctl -u page -o cat --since @{self._since}")
+        # What the server has written is in the journal a little later.
+        log = on(self._host, f"journalctl --sync; journalctl -u page -o cat --since @{self._since}")
         return [source.removeprefix("::ffff:") for source in re.findall(r'^(\S+) - - .*"GET /', log, re.MULTILINE)]
 
 
