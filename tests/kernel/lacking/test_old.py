@@ -26,6 +26,8 @@ def test_userspace_does_without_what_the_kernel_lacks(tmp_path: Path, core: str)
                 content = random.Random(address).randbytes(1 << 19)
                 assert transfer(host, other, address, content) == content
             assert (host.status()["core"], host.status()["problems"]) == (core, [])
+            for text in ("going on without it", "this kernel has no WireGuard; the datapath is in userspace"):
+                host.log.wait_for(text)
             told = [line for line in str(host.log).splitlines() if "going on without it" in line]
             assert len(told) == 1 and "TUN has no offload of UDP segmentation" in told[0], told
             assert str(host.log).count("this kernel has no WireGuard; the datapath is in userspace") == 1
