@@ -293,7 +293,7 @@ class Mesh:
 
     def __init__(self, directory: Path, *names: str) -> None:
         # The mesh of a module and that of a test in it are there at once.
-        self.prefix = f"sag{os.getpid()}x{next(_numbers)}"
+        self.prefix = f"sag{os.getpid() % 100000}x{next(_numbers)}"  # of interfaces, too: 15 characters are the most
         self.directory = directory
         self.signing_key = generate_signing_key()
         self.hosts = [Host(self, name, number) for number, name in enumerate(names, start=1)]
