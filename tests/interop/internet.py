@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tests.interop.agents import Host, Mesh
+from tests.interop.agents import PATIENCE, Host, Mesh
 
 BEYOND = ("198.51.100", "2001:db8:1:")
 SERVER = ("198.51.100.4", "2001:db8:1::4")
@@ -41,16 +41,18 @@ while True:
 _ASK = """
 import socket, sys
 with socket.create_connection((sys.argv[1], 8000), timeout=float(sys.argv[2])) as connection:
-    print(connection.recv(100).decode().replace("::ffff:", ""), end="")
+    # To its end, which would be answered later otherwise, when somebody looks at what else leaves.
+    answer = connection.makefile().read()
+print(answer.replace("::ffff:", ""), end="")
 """
 
-# What leaves by the client's port of the switch. Passed over: ARP, neighbour discovery, MLD.
+# What leaves by the client's port of the switch, until it is told to end. Passed over: ARP, neighbour discovery, MLD.
 _CAPTURE = """
-import socket, sys
+import select, socket, sys
 capture = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
 capture.bind((sys.argv[1], 0))
 print("ready", flush=True)
-while True:
+while capture in select.select([capture, sys.stdin], [], [])[0]:
     frame, address = capture.recvfrom(65536)
     if address[2] == socket.PACKET_OUTGOING:
         continue
@@ -118,7 +120,8 @@ class Internet:
             yield
         finally:
             for server in servers:
-                _end(server)
+                server.terminate()
+                server.communicate(timeout=PATIENCE)
 
     @contextlib.contextmanager
     def captured(self) -> Iterator[list[str]]:
@@ -128,19 +131,14 @@ class Internet:
         try:
             yield lines
         finally:
-            lines += _end(capture)
+            lines += capture.communicate(timeout=PATIENCE)[0].splitlines()
 
 
 def _run(namespace: str, program: str, *arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         ["ip", "netns", "exec", namespace, sys.executable, "-c", program, *arguments],
-        stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     if process.stdout is None or process.stdout.readline() != "ready\n":
         raise AssertionError(f"the program did not start in {namespace}")
     return process
-
-
-def _end(process: subprocess.Popen[str]) -> list[str]:
-    process.terminate()
-    return process.communicate(timeout=30)[0].splitlines()
