@@ -1,13 +1,17 @@
 """Echo requests and what is taken for a reply."""
 
+import itertools
+import os
 import socket
 import struct
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sennit.diagnostics.echo import checksum, echo_request, is_reply
+from sennit.diagnostics.echo import Pinger, checksum, echo_request, is_reply
+from sennit.diagnostics.path_mtu import _Prober
 
 TOKEN = bytes(range(16))
 
@@ -56,3 +60,54 @@ def test_the_request_itself_is_not():
 @given(st.sampled_from([socket.AF_INET, socket.AF_INET6]), st.binary(max_size=60))
 def test_garbage_is_not(family, packet):
     assert not is_reply(family, packet, 7, 1, TOKEN)
+
+
+class Channel:
+    """In place of a raw socket. Two requests are answered when both are there, others not at all."""
+
+    def __init__(self, family, kind, protocol):
+        self._reading, self._writing = os.pipe()
+        self._asked = []
+        self._answers = []
+
+    def fileno(self):
+        return self._reading
+
+    def setblocking(self, *_options):
+        pass
+
+    setsockopt = setblocking
+
+    def sendto(self, request, destination):
+        self._asked.append((reply_to(socket.AF_INET, request, IPV4_HEADER), destination))
+        if len(self._asked) == 2:
+            self._answers += self._asked
+            os.write(self._writing, b"..")
+
+    def recvfrom(self, size):
+        os.read(self._reading, 1)
+        return self._answers.pop(0)
+
+    def close(self):
+        os.close(self._reading)
+        os.close(self._writing)
+
+
+@pytest.fixture
+def held_up(monkeypatch):
+    """Between any two looks at the clock, the time is over."""
+    clock = itertools.count(step=1000)
+    monkeypatch.setattr(socket, "socket", Channel)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+
+
+def test_an_answer_that_is_there_counts_however_late_it_is_looked_at(held_up):
+    with Pinger(["192.0.2.1", "192.0.2.2"]) as pinger:
+        answered = [answer.address for answer in pinger.round(1, 6.0) if answer.rtt is not None]
+    assert answered == ["192.0.2.1", "192.0.2.2"]
+
+
+def test_so_does_a_size_that_has_passed(held_up):
+    with _Prober([socket.AF_INET], 0) as prober:
+        assert prober.round({"192.0.2.1": [600, 700, 800]}, 1.0) == {"192.0.2.1": [600, 700]}

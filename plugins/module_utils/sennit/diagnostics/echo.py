@@ -22,8 +22,12 @@ _REPLY = {socket.AF_INET: 0, socket.AF_INET6: 129}
 _PROTOCOL = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
 _TOKEN_LENGTH = 16
 _SO_MARK = 36  # asm-generic/socket.h
+# More packets than the sockets' buffers hold.
+_MANY = 4096
 
 Sockets = TypeVar("Sockets", bound="EchoSockets")
+Received = tuple[socket.AddressFamily, str, bytes]
+"""Family, source and packet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +83,28 @@ class EchoSockets:
         self._sockets[family].sendto(request, (address, 0))
         return sent_at
 
-    def _receive(self, seconds: float) -> Iterator[tuple[socket.AddressFamily, str, bytes]]:
-        """What has come after at most so long: family, source and packet, of which any may be somebody else's."""
+    def _receive(self, seconds: float) -> Iterator[Received]:
+        """What has come after at most so long, of which any may be somebody else's."""
         for key, _events in self._selector.select(seconds):
             try:
                 packet, source = self._sockets[key.data].recvfrom(65536)
             except BlockingIOError:
                 continue
             yield key.data, source[0], packet
+
+    def _receive_until(self, deadline: float) -> Iterator[Received]:
+        """What comes until then, by time.perf_counter(), and what is there then: a busy host may keep who asks from
+        looking for longer than an answer takes.
+        """
+        late = 0
+        while late < _MANY:
+            remaining = max(0.0, deadline - time.perf_counter())
+            found = list(self._receive(remaining))
+            if not remaining:
+                if not found:
+                    return
+                late += 1
+            yield from found
 
 
 class Pinger(EchoSockets):
@@ -105,21 +123,20 @@ class Pinger(EchoSockets):
             except OSError as error:
                 yield Answer(address, sequence, None, os.strerror(error.errno or 0))
             # With hundreds to ask, the answers of the first would overflow the sockets' buffers.
-            yield from self._answers(0, sequence, waiting)
-        deadline = time.perf_counter() + timeout
-        while waiting:
-            remaining = deadline - time.perf_counter()
-            if remaining <= 0:
-                break
-            yield from self._answers(remaining, sequence, waiting)
+            yield from self._answers(self._receive(0), sequence, waiting)
+        if waiting:
+            yield from self._answers(self._receive_until(time.perf_counter() + timeout), sequence, waiting)
         for address in waiting:
             yield Answer(address, sequence, None, f"no answer within {timeout:g} s")
 
-    def _answers(self, seconds: float, sequence: int, waiting: dict[str, float]) -> Iterator[Answer]:
-        for family, address, packet in self._receive(seconds):
+    def _answers(self, received: Iterable[Received], sequence: int, waiting: dict[str, float]) -> Iterator[Answer]:
+        """Those that are waited for, until none is any more."""
+        for family, address, packet in received:
             now = time.perf_counter()
             if address in waiting and is_reply(family, packet, self._identifier, sequence, self._token):
                 yield Answer(address, sequence, now - waiting.pop(address))
+                if not waiting:
+                    return
 
 
 def echo_request(family: int, identifier: int, sequence: int, token: bytes) -> bytes:

@@ -121,13 +121,14 @@ class _Prober(EchoSockets):
                 except OSError:
                     # Larger than the interface takes, or there is no way there any more: it does not pass.
                     continue
-        deadline = time.monotonic() + seconds
-        while waiting and (remaining := deadline - time.monotonic()) > 0:
-            for family, address, packet in self._receive(remaining):
+        if waiting:
+            for family, address, packet in self._receive_until(time.perf_counter() + seconds):
                 answered = self._answered(family, packet, wanted.get(address, ()))
                 if answered is not None and answered not in passed[address]:
                     passed[address].append(answered)
                     waiting -= 1
+                    if not waiting:
+                        break
         return passed
 
     def _answered(self, family: socket.AddressFamily, packet: bytes, sizes: Sequence[int]) -> Optional[int]:
