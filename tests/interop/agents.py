@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tests.interop.processes import ending
+from tests.interop.processes import ending, name_of
 
 from sennit import api
 from sennit.key import ensure_private_key
@@ -236,6 +236,21 @@ class Host:
             return []
         pid = self.agent.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def called(self, name: str) -> list[int]:
+        """The agent's child processes of this name. One that was begun a moment ago has the agent's until it runs."""
+        if self.agent is None:
+            raise AssertionError(f"no agent runs on {self.name}")
+        agents_own = name_of(self.agent.pid)
+        names: dict[int, str] = {}
+
+        def all_named() -> bool:
+            names.clear()
+            names.update((pid, name_of(pid)) for pid in self.workers())
+            return agents_own not in names.values()
+
+        wait(all_named, "the names of the agent's processes")
+        return [pid for pid, found in names.items() if found == name]
 
     def call(self, method: str, **params: Any) -> Any:
         return api.call(str(self.directory / "run/control.sock"), method, params)

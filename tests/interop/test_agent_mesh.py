@@ -7,7 +7,6 @@ import signal
 
 import pytest
 from tests.interop.agents import Mesh, steady_ping, wait
-from tests.interop.processes import named
 
 from sennit.api import ApiError
 
@@ -177,7 +176,7 @@ def test_without_ipv6_on_the_host_ipv4_works_and_the_problem_is_told(mesh):
 @pytest.mark.parametrize("name", ["sennit-inbound", "sennit-outbound"])
 def test_a_dead_worker_ends_the_agent_so_that_it_is_started_anew(pair, name):
     alpha, _beta = pair
-    [pid] = named(name, alpha.workers())
+    [pid] = alpha.called(name)
     alpha.run("kill", "-9", str(pid))
     assert alpha.agent.wait(30) == 1
     alpha.agent = None

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from tests.interop.agents import PACKAGE_ROOT, Host, Mesh
-from tests.interop.processes import named
 
 UNIT = "sennit.service"
 
@@ -105,7 +104,7 @@ def test_another_number_of_queues(pair: tuple[Host, Host]) -> None:
         alpha.environment["SENNIT_QUEUES"] = wanted
         start_with(alpha, kept)
         assert index(alpha) == before
-        assert len(named("sennit-outbound", alpha.workers())) == (int(wanted) if made == "3" else 1)
+        assert len(alpha.called("sennit-outbound")) == (int(wanted) if made == "3" else 1)
         told = "sennit0: the TUN device has one queue; going on without more"
         assert str(alpha.log).count(told) == (1 if made == "1" and wanted == "2" else 0)
         for address in beta.addresses:
