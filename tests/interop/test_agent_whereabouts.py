@@ -62,7 +62,7 @@ class Told:
 def test_a_node_is_told_how_it_looks_from_outside_and_the_others_where_it_is(mesh):
     alpha, gamma, probe = mesh.hosts
     wait(lambda: seen_as(gamma)["observed"] == f"{gamma.underlay[0]}:{PORT}", "what the beacon sees")
-    assert gamma.status()["beacons"][0]["rtt"] > 0
+    wait(lambda: (gamma.status()["beacons"][0]["rtt"] or 0) > 0, "an answer of the beacon's")
     with Told(probe, alpha) as told:
         told.wait_for(gamma, Candidate(OBSERVED, (gamma.underlay[0], PORT)))
         told.wait_for(probe, Candidate(OBSERVED, (probe.underlay[0], PORT)))
