@@ -42,7 +42,16 @@ def watched(tmp_path: Path) -> Iterator[tuple[Mesh, Host, Host]]:
 
 def test_a_beacon(watched):
     _mesh, node, harbor = watched
-    result = netcheck(node)
+    # By the tunnel: a busy machine may need more than the second that it is given.
+    wait(lambda: node.cli("netcheck").returncode == 0, "harbor to answer in time")
+    results: list[dict[str, Any]] = []
+
+    def answered() -> bool:
+        results.append(netcheck(node))
+        return results[-1]["beacons"][0]["tunnel_rtt"] is not None
+
+    wait(answered, "harbor to answer in time")
+    result = results[-1]
     (beacon,) = result["beacons"]
     assert beacon["tunnel_rtt"] > 0
     path = underlay(result, harbor)
@@ -50,7 +59,6 @@ def test_a_beacon(watched):
     assert path["mtu"] == path["kernel_mtu"] == 1500
     assert path["rtt"] > 0
     assert node.underlay[0] in result["own_addresses"]
-    assert node.cli("netcheck").returncode == 0
     # There is no NAT between them; the beacon says so when it has looked.
     wait(lambda: node.status()["beacons"][0]["seen_as"]["observed"], "harbor to tell how the node looks")
     nat = netcheck(node)["nat"]["ipv4"]
