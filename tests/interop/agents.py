@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tests.interop.processes import ending, name_of
+from tests.interop.processes import children_of, ending, name_of
 
 from sennit import api
 from sennit.key import ensure_private_key
@@ -234,8 +234,7 @@ class Host:
         """The agent's child processes."""
         if self.agent is None:
             return []
-        pid = self.agent.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children_of(self.agent.pid)
 
     def called(self, name: str) -> list[int]:
         """The agent's child processes of this name. One that was begun a moment ago has the agent's until it runs."""
