@@ -138,7 +138,11 @@ class Probes:
         finally:
             now = self._kernel.peer(public_key) if public_key in self._running else None
             if working is not None and now is not None and now.endpoint == endpoint != working:
-                self._kernel.set_endpoint(public_key, working)
+                if holds:
+                    # It followed us there, and might have nothing else to follow us back by.
+                    self._kernel.rouse(public_key, working)
+                else:
+                    self._kernel.set_endpoint(public_key, working)
 
     async def _hold(self, public_key: bytes, endpoint: Endpoint, length: int) -> None:
         """Have it there, whatever comes by another path meanwhile. ``length``: of first holds."""
